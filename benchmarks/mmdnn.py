@@ -1,0 +1,158 @@
+"""CPU seconds and peak memory of MMdnn and of niudao on the same Keras files: ResNet-50 and VGG-19 to ONNX.
+
+    python benchmarks/mmdnn.py --mmdnn PYTHON --keras2 PYTHON [--runs 3] [--nets resnet50 vgg19]
+
+The networks are built by keras.applications in Keras 2.2.4 (random weights, BatchNormalization statistics randomised,
+since those of a new network hide mistakes). The three programs run in turn, so that a slow moment of the machine meets
+all; a ratio is the median of the ratios of each turn. The ONNX files are then run on an input that Keras itself
+answered: a fast wrong file is no result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from judged import relative
+from measure import Usage, measure, table, write_csv
+
+import niudao as nd
+
+BUILD = """
+import sys
+import numpy as np
+import keras
+from keras import applications
+name, path = sys.argv[1:3]
+make = {"resnet50": applications.resnet50.ResNet50, "vgg19": applications.vgg19.VGG19, "mobilenet": applications.mobilenet.MobileNet}[name]
+np.random.seed(1)
+model = make(weights=None)
+for layer in model.layers:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        n = layer.get_weights()[0].shape[0]
+        u = np.random.uniform
+        layer.set_weights([u(.8, 1.2, n), u(-.2, .2, n), u(-.2, .2, n), u(.6, 1.6, n)])
+model.save(path, include_optimizer=False)
+x = np.random.RandomState(0).uniform(-1, 1, (1,) + model.input_shape[1:]).astype("float32")
+np.savez(path + ".npz", x=x, y=model.predict(x))
+"""
+
+
+def environment(python: Path) -> dict[str, str]:
+    """Its own tools first, none of our paths, one thread each."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    return env | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def commands(net: Path, folder: Path, mmdnn: Path) -> dict[str, tuple[list[str], dict[str, str], Path]]:
+    """Name -> command, environment, file it writes."""
+    ours = [sys.executable, "-m", "niudao", "convert", str(net)]
+    theirs = [str(mmdnn.parent / "mmconvert"), "-sf", "keras", "-iw", str(net), "-df", "onnx", "-om", str(folder / "mmdnn.onnx")]
+    here = dict(os.environ)
+    return {
+        "mmdnn": (theirs, environment(mmdnn), folder / "mmdnn.onnx"),
+        "niudao": ([*ours, str(folder / "niudao.onnx")], here, folder / "niudao.onnx"),
+        "niudao --no-proof": ([*ours, str(folder / "unproven.onnx"), "--no-proof"], here, folder / "unproven.onnx"),
+    }
+
+
+def check(path: Path, net: Path) -> str:
+    """The difference of an ONNX file from what Keras answered, or why it cannot run.
+
+    MMdnn writes an opset that ONNX Runtime has forgotten; then the file is lifted by our reader first.
+    """
+    import onnxruntime as ort
+
+    with np.load(f"{net}.npz") as saved:
+        x, y = saved["x"], saved["y"]
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    how = ""
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:  # onnxruntime's exceptions share no base class
+        lifted = path.with_suffix(".lifted.onnx")
+        try:
+            nd.write(nd.read(path), lifted)
+            session = ort.InferenceSession(str(lifted), options, providers=["CPUExecutionProvider"])
+        except Exception as e:
+            return " ".join(str(e).split())[:120]
+        how = " (lifted)"
+    first = session.get_inputs()[0]
+    feed = x if first.shape[-1] == x.shape[-1] else x.transpose(0, 3, 1, 2)
+    return f"{relative(session.run(None, {first.name: np.ascontiguousarray(feed)}), [y]):.1e}{how}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mmdnn", type=Path, required=True, help="the Python of an environment with MMdnn 0.3.1")
+    parser.add_argument("--keras2", type=Path, required=True, help="a Python with Keras 2.2.4")
+    parser.add_argument("--nets", nargs="+", default=["resnet50", "vgg19"], choices=("resnet50", "vgg19", "mobilenet"))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for name in options.nets:
+        with tempfile.TemporaryDirectory() as held:
+            folder = Path(held)
+            net = folder / "net.h5"
+            script = folder / "build.py"
+            script.write_text(BUILD)
+            built = subprocess.run(
+                [str(options.keras2), str(script), name, str(net)],
+                env=environment(options.keras2),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if built.returncode:
+                sys.exit(f"{name} could not be built:\n{built.stderr[-2000:]}")
+            rows += turns(name, net, folder, options.mmdnn, options.runs)
+    print(table(rows))
+    write_csv(options.csv, rows)
+    return 0
+
+
+def turns(name: str, net: Path, folder: Path, mmdnn: Path, runs: int) -> list[dict[str, Any]]:
+    """All programs in turn; one row per program with the medians and the ratios to MMdnn."""
+    usages: dict[str, list[Usage]] = {}
+    differences: dict[str, str] = {}
+    for _ in range(runs):
+        for program, (command, env, output) in commands(net, folder, mmdnn).items():
+            usage = measure(command, env=env, cwd=folder)
+            usages.setdefault(program, []).append(usage)
+            if usage.code or not output.exists():
+                differences[program] = f"exit {usage.code}: {' '.join(usage.output.split())[-160:]}"
+            else:
+                differences[program] = check(output, net)
+                output.unlink()
+    rows = []
+    for program, mine in usages.items():
+        base = usages["mmdnn"]
+        failed = any(u.code for u in [*mine, *base])
+        rows.append(
+            {
+                "net": name,
+                "program": program,
+                "cpu_s": f"{statistics.median(u.cpu for u in mine):.2f}",
+                "peak_MB": f"{statistics.median(u.peak for u in mine) / 1e6:.0f}",
+                "wall_s": f"{statistics.median(u.wall for u in mine):.2f}",
+                "cpu_ratio": "" if failed else f"{statistics.median(u.cpu / b.cpu for u, b in zip(mine, base, strict=True)):.3f}",
+                "peak_ratio": "" if failed else f"{statistics.median(u.peak / b.peak for u, b in zip(mine, base, strict=True)):.3f}",
+                "file_MB": f"{net.stat().st_size / 1e6:.0f}",
+                "differs_from_keras": differences[program],
+                "runs": runs,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

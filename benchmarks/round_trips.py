@@ -1,0 +1,124 @@
+"""Every Keras and ONNX network we have, into each format and back: the largest relative difference.
+
+    python benchmarks/round_trips.py [--data FOLDER] [--keras3 PYTHON] [--tfkeras PYTHON] [--match REGEX]
+
+The source's outputs come from ONNX Runtime on the network as we read it (its agreement with the saved outputs of the
+real framework is another test). A written file is read back (at most 1e-5) and, where a Python is given, run in Keras 3
+and in tf.keras (at most 1e-4). Exit 3 if a file is over its limit or cannot be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from judged import RealKeras, by_name, read_back
+from measure import data_folder, table, write_csv
+
+import niudao as nd
+from niudao.ir.session import prepare
+
+READ_BACK, REAL = 1e-5, 1e-4
+TARGETS = (".onnx", ".keras", ".h5")
+
+
+def networks(root: Path) -> Iterator[tuple[str, Path, Path | None]]:
+    """Name, file and weights of every Keras and ONNX network below the folder whose export was right."""
+    for meta in sorted((root / "frameworks").glob("*/*/meta.json")):
+        folder, name = meta.parent, f"{meta.parent.parent.name}/{meta.parent.name}"
+        for file in ("model.h5", "model.keras"):
+            if (folder / file).exists() and folder.parent.name.startswith(("keras", "tf")):
+                yield f"{name} {file[6:]}", folder / file, None
+        if (folder / "model.json").exists() and (folder / "weights.h5").exists():
+            yield f"{name} json", folder / "model.json", folder / "weights.h5"
+        if (folder / "model.onnx").exists() and _right(json.loads(meta.read_text()).get("onnx_check", {})):
+            yield f"{name} onnx", folder / "model.onnx", None
+
+
+def _right(check: Any) -> bool:
+    check = check.get("model.onnx", check) if isinstance(check, dict) else {}
+    diff = check.get("onnxruntime_max_abs_diff_to_output") if isinstance(check, dict) else None
+    diff = max(diff.values()) if isinstance(diff, dict) and diff else diff
+    return isinstance(diff, (int, float)) and diff < 1e-3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--keras3", type=Path, help="a Python with Keras 3")
+    parser.add_argument("--tfkeras", type=Path, help="a Python with TensorFlow and its Keras 2")
+    parser.add_argument("--match", default=".", help="only networks whose name matches")
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        judges: dict[str, RealKeras] = {}
+        if options.keras3:
+            judges["keras3"] = stack.enter_context(RealKeras(options.keras3, "keras"))
+        if options.tfkeras:
+            judges["tfkeras"] = stack.enter_context(RealKeras(options.tfkeras, "tf.keras"))
+        for name, path, weights in networks(data_folder(options.data)):
+            if re.search(options.match, name):
+                rows += round_trips(name, path, weights, judges, folder)
+                for row in rows[-len(TARGETS) :]:
+                    if row["verdict"] != "same":
+                        print({k: v for k, v in row.items() if v != ""}, flush=True)
+    for target in TARGETS:
+        mine = [r for r in rows if r["target"] == target]
+        good = [r for r in mine if r["verdict"] == "same"]
+        worst = max((float(r["read_back"]) for r in good), default=0.0)
+        print(f"{target}: {len(good)} of {len(mine)} the same, read back within {worst:.1e}")
+    print(table([{"verdict": v, "files": sum(r["verdict"] == v for r in rows)} for v in ("same", "DIFFERENT", "refused", "error")]))
+    write_csv(options.csv, rows, more=", ".join(j.version for j in judges.values()))
+    return 0 if all(r["verdict"] == "same" for r in rows) else 3
+
+
+def round_trips(name: str, path: Path, weights: Path | None, judges: dict[str, RealKeras], folder: Path) -> list[dict[str, Any]]:
+    """One network into every target."""
+    rows: list[dict[str, Any]] = [
+        {"network": name, "target": t, "verdict": "error", "read_back": "", "keras3": "", "tfkeras": "", "note": ""} for t in TARGETS
+    ]
+    try:
+        model = nd.read(path, weights=weights)
+        with np.load(path.parent / "input.npz") as saved:
+            source = by_name(model, {k: saved[k][:2] for k in saved.files})
+        feeds = prepare(model, source, source=True)
+        want = list(nd.run(model, feeds, optimize=False).values())
+    except Exception as e:
+        for row in rows:
+            row["note"] = f"reading the source: {type(e).__name__}: {str(e)[:160]}"
+        return rows
+    for row in rows:
+        target = folder / f"net{row['target']}"
+        try:
+            nd.write(model, target)
+            diff, again = read_back(target, feeds, want)
+            row["read_back"] = f"{diff:.1e}"
+            same = diff <= READ_BACK
+            for judge, real in judges.items():
+                if row["target"] == ".h5" or (row["target"] == ".keras" and judge == "keras3"):
+                    figure, error = real.difference(target, again, feeds, want, folder)
+                    row[judge] = f"{figure:.1e}"
+                    row["note"] += error
+                    same = same and figure <= REAL
+            row["verdict"] = "same" if same else "DIFFERENT"
+        except nd.NiudaoError as e:
+            row["verdict"], row["note"] = ("refused" if e.code == "unsupported" else "error"), f"{type(e).__name__}: {e}"[:300]
+        except Exception as e:
+            row["note"] = f"{type(e).__name__}: {str(e)[:300]}"
+        finally:
+            target.unlink(missing_ok=True)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

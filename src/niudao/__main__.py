@@ -1,0 +1,8 @@
+"""`python -m niudao` is `niudao`."""
+
+import sys
+
+from niudao.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

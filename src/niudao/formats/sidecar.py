@@ -1,0 +1,57 @@
+"""`<stem>.card.json` beside a model: the input card and class names of a file whose format has no place for them.
+
+{"card": {"image": {"layout": "NHWC", "order": "GREY", "scale": 0.00392, "range": [0, 1]}}, "classes": ["0", "1", ...]}
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from niudao.errors import ReadError
+from niudao.formats import files
+from niudao.ir import card
+
+MAX_BYTES = 16 << 20
+
+
+def path_for(model: Path) -> Path:
+    """Where the card of a model file lies."""
+    return model.with_name(f"{model.stem}.card.json")
+
+
+def apply(model: ir.Model, path: Path) -> None:
+    """Put the card beside `path`, if there is one, into the model; what the file itself says has precedence.
+
+    Raises:
+        ReadError: The card is no JSON of this form.
+    """
+    beside = path_for(path)
+    if not beside.is_file():
+        return
+    with files.open_model(beside) as f:
+        text = f.read(MAX_BYTES + 1)
+    try:
+        data: Any = json.loads(text) if len(text) <= MAX_BYTES else None
+    except (ValueError, RecursionError) as e:
+        raise ReadError(f"{beside.name} is no JSON.", where=beside) from e
+    if not isinstance(data, dict) or not isinstance(data.get("card", {}), dict) or not isinstance(data.get("classes", []), list):
+        raise ReadError(f"{beside.name} is no input card.", where=beside, expected='{"card": {input: {...}}, "classes": [...]}')
+    known = card.get_cards(model)
+    names = {v.name for v in model.graph.inputs}
+    for name, fields in data.get("card", {}).items():
+        if name in names and isinstance(fields, dict):
+            mine = known.get(name)
+            fresh = card.InputCard.from_dict(fields)
+            known[name] = fresh if mine is None or not _says_much(mine) else mine
+    card.set_cards(model, known)
+    if not card.get_classes(model):
+        card.set_classes(model, [str(c) for c in data.get("classes", [])])
+
+
+def _says_much(mine: card.InputCard) -> bool:
+    """Whether a card holds more than the layout, which every reader knows."""
+    return set(mine.missing()) != {"order", "range", "scale", "mean", "std", "resize"}
