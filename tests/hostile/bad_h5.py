@@ -139,10 +139,10 @@ def links() -> Iterator[BadFile]:
     def store(path: str, size: int = 432) -> Build:
         return replaced(KERNEL, lambda g, n, d: (secret(d), g.create_dataset(n, (3, 3, 3, 4), "<f4", external=[(path, 0, size)])))
 
-    yield h5("storage-external", store("secret.bin"), "extern")
-    yield h5("storage-external-passwd", store("/etc/passwd"), "extern")
-    yield h5("storage-external-device", store("/dev/zero"), "extern")
-    yield h5("storage-virtual", replaced(KERNEL, virtual), "virtual|extern")
+    yield h5("storage-external", store("secret.bin"), "extern|another file")
+    yield h5("storage-external-passwd", store("/etc/passwd"), "extern|another file")
+    yield h5("storage-external-device", store("/dev/zero"), "extern|another file")
+    yield h5("storage-virtual", replaced(KERNEL, virtual), "virtual|extern|another file")
 
 
 def weights() -> Iterator[BadFile]:

@@ -150,7 +150,9 @@ def faults(dialect: Dialect) -> Iterator[tuple[str, str, str, Verdict]]:
     }.items():
         for new in news:
             says = "Frobnicate" if new == "Frobnicate" else ""
-            yield whole(f"top-{field}-{_short(new)}", lambda c, f=field, n=new: c.__setitem__(f, n), says)
+            # a class of the user's own may derive from Functional: its name at the top says nothing
+            kind: Verdict = "either" if field == "class_name" and isinstance(new, str) else "refuse"
+            yield whole(f"top-{field}-{_short(new)}", lambda c, f=field, n=new: c.__setitem__(f, n), says, kind)
             yield whole(f"layer-{field}-{_short(new)}", lambda c, f=field, n=new: c["config"]["layers"][3].__setitem__(f, n), says)
     yield whole("top-without-class", lambda c: c.pop("class_name") and None)
     for new in (None, 7, "text", {}, [], [None], [7], ["text"], [[]], [{}]):

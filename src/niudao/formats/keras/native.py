@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from niudao.errors import MissingExtra, RunError
@@ -41,16 +44,45 @@ np.savez(results, **found)
 """
 
 
-def available() -> str | None:
-    """The Keras that would run, as "keras <version>", or None."""
+def available(path: str | os.PathLike[str] | None = None) -> str | None:
+    """The Keras that would run, as "keras <version>", or None.
+
+    Args:
+        path: A file that it would run; None is also the answer where the installed Keras would misread the file's generation
+            (Keras 3 gives `hard_sigmoid`, bilinear upsampling and the gates of a Keras 2 file another meaning, without a word).
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     if importlib.util.find_spec("keras") is None or _backend() is None:
         return None
     try:
-        return f"keras {version('keras')}"
+        installed = version("keras")
     except PackageNotFoundError:
         return None
+    if path is not None and installed.split(".")[0] not in _generations(Path(path)):
+        return None
+    return f"keras {installed}"
+
+
+def _generations(path: Path) -> tuple[str, ...]:
+    """The generations that give this file the same meaning: what our writer noted, else the one that wrote it."""
+    if path.suffix == ".py":
+        return ("3",)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                stated = json.loads(archive.read("metadata.json")).get("keras_version", "")
+            return (str(stated).split(".")[0],)
+        with h5py.File(path, "r") as file:
+            noted, stated = file.attrs.get("niudao"), file.attrs.get("keras_version", "")
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ()
+    if noted is not None:
+        try:
+            return tuple(json.loads(noted).get("generations", ()))
+        except (ValueError, AttributeError, TypeError):
+            return ()
+    return ((stated.decode() if isinstance(stated, bytes) else str(stated)).split(".")[0],)
 
 
 def _backend() -> str | None:

@@ -49,7 +49,7 @@ def write(model: ir.Model, path: Path, *, weights: Path | None = None, version: 
         what = "Keras" if ending in (".keras", ".py") else "a Keras HDF5 file"
         raise Unsupported(what, network.refusals, where=Where(file=str(path)))
     named = archive_out.KERAS_3 if generation == "3" else archive_out.KERAS_2
-    extra = facts(model)
+    extra = facts(model, generation)
     partner: Path | None = None
     with files.whole(path) as draft:
         if ending == ".keras":
@@ -89,7 +89,9 @@ def refusals(model: ir.Model) -> list[Refusal]:
     return list(_network(model, operations=True, generation="3").refusals)
 
 
-def facts(model: ir.Model) -> str:
-    """Input card, class names and source as the text that travels inside the file."""
+def facts(model: ir.Model, generation: str) -> str:
+    """Input card, class names, source, and the generations of Keras to which the file means the same, as the text that travels inside it."""
     cards = card.get_json(model.metadata_props, card.CARD) or {}
-    return json.dumps({"card": cards, "classes": card.get_classes(model), "source": card.get_source(model)}, ensure_ascii=False)
+    generations = [generation] if generation else ["2", "3"]
+    known = {"card": cards, "classes": card.get_classes(model), "source": card.get_source(model), "generations": generations}
+    return json.dumps(known, ensure_ascii=False)
