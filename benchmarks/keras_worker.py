@@ -23,7 +23,7 @@ def main() -> None:
     if sys.argv[1] == "tf.keras":
         import tensorflow as tf
 
-        keras, kind = tf.keras, "tf.keras " + tf.keras.__version__
+        keras, kind = tf.keras, "tf.keras of TensorFlow " + tf.__version__
     else:
         import keras
 

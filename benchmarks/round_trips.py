@@ -4,7 +4,8 @@
 
 The source's outputs come from ONNX Runtime on the network as we read it (its agreement with the saved outputs of the
 real framework is another test). A written file is read back (at most 1e-5) and, where a Python is given, run in Keras 3
-and in tf.keras (at most 1e-4). Exit 3 if a file is over its limit or cannot be written.
+and in tf.keras (at most 1e-4 in the generation it names; the other one's figure is shown).
+Exit 3 if a file is over its limit or cannot be written.
 """
 
 from __future__ import annotations
@@ -82,6 +83,17 @@ def main() -> int:
     return 0 if all(r["verdict"] == "same" for r in rows) else 3
 
 
+def own_judges(path: Path) -> tuple[str, ...]:
+    """The generation of Keras that a written file is for; the other one may mean something else by the same words (hard_sigmoid)."""
+    if path.suffix == ".keras":
+        return ("keras3",)
+    import h5py
+
+    with h5py.File(path) as file:
+        version = file.attrs.get("keras_version", "2")
+    return ("keras3",) if str(version).startswith("3") else ("tfkeras",)
+
+
 def round_trips(name: str, path: Path, weights: Path | None, judges: dict[str, RealKeras], folder: Path) -> list[dict[str, Any]]:
     """One network into every target."""
     rows: list[dict[str, Any]] = [
@@ -109,7 +121,7 @@ def round_trips(name: str, path: Path, weights: Path | None, judges: dict[str, R
                     figure, error = real.difference(target, again, feeds, want, folder)
                     row[judge] = f"{figure:.1e}"
                     row["note"] += error
-                    same = same and figure <= REAL
+                    same = same and (figure <= REAL or judge not in own_judges(target))
             row["verdict"] = "same" if same else "DIFFERENT"
         except nd.NiudaoError as e:
             row["verdict"], row["note"] = ("refused" if e.code == "unsupported" else "error"), f"{type(e).__name__}: {e}"[:300]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -108,14 +107,13 @@ def _bug(e: Exception, options: argparse.Namespace) -> int:
 
 def show_error(error: NiudaoError, *, as_json: bool, verbose: int = 0) -> None:
     """One sentence and at most four aligned lines on stderr; with --json also one document on stdout."""
-    from niudao.report.escape import visible
+    from niudao.report import json, text
 
     if verbose >= 2:
         traceback.print_exc()
     if as_json:
-        sys.stdout.write(json.dumps({"schema": "niudao.error/1", "ok": False, "error": error.to_dict()}, ensure_ascii=True) + "\n")
-    lines = [f"error: {visible(error.message)}"] + [f"  {name:<9} {visible(text)}" for name, text in error.facts()]
-    sys.stderr.write("\n".join(lines) + "\n")
+        sys.stdout.write(json.error(error, indent=None) + "\n")
+    sys.stderr.write(text.error(error, color=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
 
 
 def deliver(report: Report, options: argparse.Namespace) -> None:

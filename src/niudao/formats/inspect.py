@@ -85,8 +85,8 @@ class InspectReport(Report):
             Column("layer"),
             Column("operator"),
             Column("output"),
-            Column("parameters", "right", bar=True),
-            Column("MACs", "right", bar=True),
+            Column("parameters", "right", bar=True, share=True),
+            Column("MACs", "right", bar=True, share=True),
             Column("bytes moved", "right", bar=True),
             Column("receptive field", "right"),
         )

@@ -187,6 +187,8 @@ def plain(value: Any) -> Any:
 
 
 _SMALL = 4096
+_LIKE_INPUT = frozenset(("GroupNormalization", "RMSNormalization", "MeanVarianceNormalization", "Swish", "RotaryEmbedding"))
+"""Operators whose schema leaves the shape to their function body, which is that of the first input."""
 
 
 def infer(node: ir.Node, values: Mapping[str, np.ndarray[Any, Any]] | None = None) -> None:
@@ -214,8 +216,8 @@ def infer(node: ir.Node, values: Mapping[str, np.ndarray[Any, Any]] | None = Non
             known = v.const_value.numpy()
         if known is not None:
             data[v.name or ""] = onnx.numpy_helper.from_array(np.asarray(known), v.name or "")
-    proto = ir.to_proto(node)
     try:
+        proto = ir.to_proto(node)
         inferred = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )
@@ -233,6 +235,9 @@ def infer(node: ir.Node, values: Mapping[str, np.ndarray[Any, Any]] | None = Non
         value.type = ir.TensorType(ir.DataType(proto_type.tensor_type.elem_type))
         if proto_type.tensor_type.HasField("shape"):
             value.shape = ir.serde.deserialize_type_proto_for_shape(proto_type)
+    first = node.inputs[0] if node.inputs else None
+    if node.op_type in _LIKE_INPUT and first is not None and node.outputs[0].shape is None:
+        node.outputs[0].type, node.outputs[0].shape = first.type, first.shape
 
 
 def type_proto(value: ir.Value) -> onnx.TypeProto:

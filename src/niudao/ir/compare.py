@@ -1,320 +1,563 @@
-"""Are two networks the same? Run both on the same inputs and say how far apart they are; if too far, from which layer on.
+"""Are two networks the same? Run both on the same inputs; if not, find the first layer that diverges.
 
-Nothing here knows a framework. A `Runner` is anything that takes arrays in our layout and gives arrays back.
+    difference.py   how far two arrays are apart
+    probe.py        inputs from a seed and the input card
+    match.py        which value of one network is which of the other
+    diverge.py      bisection over the graph
+    noise.py        the same in float64
+    repro.py        a failing comparison in a file
+
+Nothing here knows a framework: a network is a `Runner`, be it a model in ONNX Runtime or a file in its own framework.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from niudao.errors import ReadError, UsageError, WriteError
-from niudao.ir import diverge, noise, probe, session
-from niudao.ir.difference import OutputDifference, measure
-from niudao.ir.diverge import Divergence
+from niudao.errors import RunError, UsageError
+from niudao.ir import card, diverge, noise, probe, repro
+from niudao.ir.difference import Difference, difference, log_probabilities, top1_agreement
+from niudao.ir.diverge import Divergence, LayerError, noise_band
+from niudao.ir.probe import Dim
+from niudao.ir.repro import Repro, load_repro
+from niudao.ir.session import Session, in_pieces, prepare
 from niudao.report import Block, Column, Facts, Plot, Report, Series, Table, Text, Verdict
+
+__all__ = ["CompareReport", "Divergence", "ModelRunner", "OutputDifference", "Repro", "Runner", "compare", "load_repro", "save_repro"]
 
 Array = np.ndarray[Any, Any]
 
+RTOL = 1e-4
+"""Largest difference of an output, relative to its largest magnitude. A right reader reaches 1e-6 on most networks."""
+
 
 class Runner(Protocol):
-    """Something that runs a network.
+    """A network that can be run. Arrays are in our layout: images channels first."""
 
-    Attributes:
-        name: Who runs, in words that fit a sentence ("ONNX Runtime", "Keras 2.2.4").
-        inputs: Input name -> type and shape in our layout; an axis of any length is None.
-        model: The network as we read it, for the search of the first diverging layer; None where there is none.
-    """
+    @property
+    def name(self) -> str:
+        """What runs it, as the report says it ("keras 3.15.1")."""
 
-    name: str
-    inputs: probe.Signature
-    model: ir.Model | None
+    @property
+    def inputs(self) -> Mapping[str, tuple[np.dtype[Any], tuple[Dim, ...]]]:
+        """Input name -> type and shape; a free axis is None or a symbol."""
+
+    @property
+    def model(self) -> ir.Model | None:
+        """The network as a model, where there is one: only then can a difference be traced to a layer."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> array, in our layout."""
-        ...
+        """Output name -> array, in the network's order."""
 
 
 class ModelRunner:
-    """A model in ONNX Runtime, node by node as the file has them and on one thread, so that figures repeat.
+    """A model in ONNX Runtime, without graph optimisations and with one thread, so that figures repeat.
 
     Args:
         model: The model.
-        name: Who runs, for the report.
+        name: What to call it in reports.
+        seconds: Wall-clock limit of one run.
     """
 
-    def __init__(self, model: ir.Model, name: str = "ONNX Runtime") -> None:
+    def __init__(self, model: ir.Model, *, name: str = "ONNX Runtime", seconds: float | None = None) -> None:
         self.name = name
         self.model: ir.Model | None = model
-        self.inputs: probe.Signature = probe.signature(model)
         self._model = model
+        self._seconds = seconds
+        self._session: Session | None = None
+        self.inputs: dict[str, tuple[np.dtype[Any], tuple[Dim, ...]]] = {}
+        for value in model.graph.inputs:
+            dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
+            dims = tuple(d if isinstance(d, int) else d.value for d in value.shape) if value.shape is not None else (None,)
+            self.inputs[value.name or ""] = (np.dtype(dtype), dims)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return session.run(self._model, feeds, optimize=False, threads=1)
+        """Run once; the session is kept until `close`."""
+        arrays = prepare(self._model, feeds)
+        if self._session is None:
+            self._session = Session(self._model, optimize=False, seconds=self._seconds)
+        return in_pieces(self._session, self._model, arrays)
+
+    def close(self) -> None:
+        """Give back the session's memory; the next `run` makes a new one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """One output of the source beside its partner.
+
+    Attributes:
+        name: The source's name; `target_name` the target's, "" where it has none.
+        shape: Of the largest batch.
+        max_abs: Largest |a - b| over all batches.
+        max_rel: Largest |a - b| over the largest |b|.
+        cosine: Smallest cosine over the batches.
+        top1_agreement: Share of places whose best class is the same; None where there are no classes.
+        limit: What `max_abs` had to stay within.
+        same: Whether it did.
+        reason: Why not, where it is no matter of size ("shape 1x10 against 1x1000", "NaN at 3 places against 0").
+        batch: The batch size that these figures come from.
+    """
+
+    name: str
+    target_name: str
+    shape: tuple[int, ...]
+    max_abs: float
+    max_rel: float
+    cosine: float
+    top1_agreement: float | None
+    limit: float
+    same: bool
+    reason: str = ""
+    batch: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareReport(Report):
-    """How far two networks are apart.
+    """Whether two networks are the same, and where they part.
 
     Attributes:
-        same: Every output agrees within its limit; equals `ok`.
-        outputs: One entry per output, with the worst of all batches.
+        same: Every output agrees within the limit.
+        source: What ran the first network; `target` the second.
+        oracle: Both in one sentence.
+        outputs: One entry per output, and one for the logarithms of each softmax.
         batches: Batch sizes that were run.
-        oracle: One sentence that names who ran.
-        names: The two runners.
-        seed: Seed of the inputs, None where the caller gave them.
-        rtol: Largest difference allowed, relative to the largest magnitude of the output.
-        first_divergence: The first layer that diverges although everything that flows into it agrees.
-        noise: One sentence if the difference is rounding that grows with depth and nothing else.
-        layers: Layer by layer in the source's order: how far apart the two are, as far as it was measured.
+        seed: Seed of the inputs; None where they were given.
+        rtol: Limit relative to the largest magnitude of an output.
+        reason: Why nothing could be compared ("the networks take different inputs").
+        first_divergence: The first layer that diverges, where the networks differ and both are models.
+        noise: A sentence where the difference is nothing but rounding.
+        layers: What was measured inside, in topological order: (depth, layer, operator, relative difference, noise eps*sqrt(depth)).
+        evidence: A failing comparison as the bytes of an .npz; not part of the JSON document.
     """
 
     schema: ClassVar[str] = "niudao.compare/1"
     same: bool
-    outputs: tuple[OutputDifference, ...]
-    batches: tuple[int, ...]
+    source: str
+    target: str
     oracle: str
-    names: tuple[str, str]
-    seed: int | None
-    rtol: float
+    outputs: tuple[OutputDifference, ...] = ()
+    batches: tuple[int, ...] = ()
+    seed: int | None = 0
+    rtol: float = RTOL
+    reason: str = ""
     first_divergence: Divergence | None = None
     noise: str | None = None
-    layers: tuple[diverge.LayerDifference, ...] = ()
+    layers: tuple[LayerError, ...] = ()
+    evidence: bytes = field(default=b"", repr=False)
 
     def title(self) -> str:
-        return "the same network" if self.same else "the networks differ"
+        return f"{self.source} and {self.target}"
 
     def blocks(self) -> list[Block]:
-        blocks: list[Block] = [Verdict(self.ok, self._sentence(), self.oracle)]
-        columns = (
-            Column("output"), Column("shape"), Column("max abs", "right"), Column("max relative", "right"), Column("limit", "right"),
-            Column("cosine", "right"), Column("same top class", "right"), Column("verdict"),
-        )  # fmt: skip
-        rows = tuple(
-            (
-                o.name, "x".join(map(str, o.shape)), o.max_abs, o.max_rel, self.rtol, o.cosine,
-                None if o.top1_agreement is None else f"{o.top1_agreement:.0%}", "same" if o.same else (o.reason or "DIFFERENT"),
+        blocks: list[Block] = [self._verdict()]
+        drawn = "inputs given" if self.seed is None else f"seed {self.seed}"
+        if self.outputs:
+            blocks.append(
+                Facts(
+                    (
+                        ("source", self.source),
+                        ("target", self.target),
+                        ("inputs", f"{drawn}, batches of {' and '.join(map(str, self.batches))}"),
+                    )
+                )
             )
-            for o in self.outputs
-        )  # fmt: skip
-        bad = tuple(i for i, o in enumerate(self.outputs) if not o.same)
-        blocks.append(Table(columns, rows, title="Outputs", marks=bad))
-        if self.first_divergence is not None:
-            blocks += self.first_divergence.blocks()
+            names = ("output", "shape", "max |diff|", "max rel", "cosine", "top-1", "limit", "verdict")
+            columns = tuple(Column(n, "left" if n in ("output", "shape", "verdict") else "right") for n in names)
+            rows = tuple(
+                (
+                    o.name,
+                    "x".join(map(str, o.shape)) or "scalar",
+                    o.max_abs,
+                    o.max_rel,
+                    o.cosine,
+                    o.top1_agreement,
+                    o.limit,
+                    "same" if o.same else f"DIFFERENT{': ' + o.reason if o.reason else ''}",
+                )
+                for o in self.outputs
+            )
+            marks = tuple(i for i, o in enumerate(self.outputs) if not o.same)
+            blocks.append(Table(columns, rows, title="Outputs", marks=marks))
         if self.noise:
-            blocks.append(Text(self.noise, title="Rounding"))
+            blocks.append(Text(self.noise))
+        if self.first_divergence is not None:
+            blocks += _tell(self.first_divergence)
         if len(self.layers) > 1:
-            blocks.append(self._plot())
-        runs = [("batches", ", ".join(map(str, self.batches)) or "none")]
-        runs.append(("inputs", f"drawn with seed {self.seed}" if self.seed is not None else "given"))
-        blocks.append(Facts((*runs, ("limit", f"{self.rtol:g} of the output's largest magnitude"))))
-        return blocks + [Text(n, level="note") for n in self.notes]
+            blocks += self._inside()
+        blocks += [Text(n, level="note") for n in self.notes]
+        return blocks
 
-    def _sentence(self) -> str:
+    def _verdict(self) -> Verdict:
+        if self.reason:
+            return Verdict(False, self.reason, self.oracle)
         if self.same:
             worst = max((o.max_rel for o in self.outputs), default=0.0)
-            return f"the same network: no output differs by more than {worst:.2g} of its largest value"
+            return Verdict(True, f"the same network: {_count(len(self.outputs), 'output')} within {self.rtol:.0e}, the worst {worst:.1e}")
+        wrong = sum(not o.same for o in self.outputs)
+        text = f"the networks differ in {wrong} of {_count(len(self.outputs), 'output')}"
         if self.noise:
-            return "the outputs differ by more than the limit, but only by rounding"
-        first = self.first_divergence
-        return f"the networks differ, first in layer {first.source_layer!r}" if first else "the networks differ"
+            return Verdict(False, f"{text}, by rounding only", "in float64 they agree")
+        detail = f"first layer that diverges: {self.first_divergence.source_layer}" if self.first_divergence is not None else ""
+        return Verdict(False, text, detail)
 
-    def _plot(self) -> Plot:
-        depth = [float(x.depth) for x in self.layers]
-        error = [max(x.max_rel, 1e-12) if np.isfinite(x.max_rel) else 1.0 for x in self.layers]
-        band = [noise.band(x.depth) for x in self.layers]
-        series = Series("difference", depth, error, tuple(x.layer for x in self.layers))
-        return Plot(
-            "Difference, layer by layer", (series,), "depth", "relative difference", log_y=True,
-            limit=(self.rtol, "limit"), band=(depth, band, "float32 rounding"),
-        )  # fmt: skip
+    def _inside(self) -> list[Block]:
+        limit = self.first_divergence.limit if self.first_divergence is not None else self.rtol
+        columns = (Column("depth", "right"), Column("layer"), Column("operator"), Column("max rel", "right"), Column("verdict"))
+        rows = tuple((e.depth, e.layer, e.op, e.error, "agrees" if e.error <= limit else "differs") for e in self.layers)
+        marks = tuple(i for i, e in enumerate(self.layers) if not e.error <= limit)
+        x = [float(e.depth) for e in self.layers]
+        deepest = int(max(x))
+        depths = sorted({1, *(int(deepest * k / 16) or 1 for k in range(1, 17))})
+        line = Series("relative difference", x, [e.error for e in self.layers], [e.layer for e in self.layers])
+        band = ([float(d) for d in depths], [noise_band(d) for d in depths], "rounding, eps*sqrt(depth)")
+        return [
+            Table(columns, rows, title="Layers that were looked at", top=16, marks=marks),
+            Plot("Difference by depth", (line,), "layer", "relative difference", log_y=True, limit=(limit, "limit inside"), band=band),
+        ]
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}{'s' if n != 1 else ''}"
+
+
+def _tell(d: Divergence) -> list[Block]:
+    where = f"{d.source_layer!r} ({d.source_op})"
+    if (d.source_layer, d.source_op) != (d.target_layer, d.target_op):
+        where += f", in the target {d.target_layer!r} ({d.target_op})"
+    how = (
+        f"by {d.difference:.1e}"
+        if d.difference < float("inf")
+        else "in shape or type"
+        if d.source_shape != d.target_shape
+        else "beyond all measure"
+    )
+    text = f"First layer that diverges: {where}, {how}, found in {_count(d.runs, 'run')}; "
+    text += f"everything that feeds it agrees to {d.agreed_before:.0e}." if d.verified else "not everything that feeds it could be matched."
+    if not d.sudden:
+        text += " The difference has been growing from layer to layer and does not arise here."
+    rows = [(a.name, a.source, a.target, "" if a.same else "differs") for a in d.attributes]
+    if d.source_shape != d.target_shape:
+        shapes = ["x".join(map(str, s)) or "scalar" for s in (d.source_shape, d.target_shape)]
+        rows.insert(0, ("shape", shapes[0], shapes[1], "differs"))
+    marks = tuple(i for i, r in enumerate(rows) if r[3])
+    columns = (Column("attribute"), Column("source"), Column("target"), Column(""))
+    return [Text(text), Table(columns, tuple(rows), title="The two layers side by side", marks=marks)] if rows else [Text(text)]
 
 
 def compare(
-    a: Runner, b: Runner, feeds: Mapping[str, Array] | None = None, *, samples: int = 4, seed: int = 0, rtol: float = 1e-4, locate: bool = True
+    a: Runner,
+    b: Runner,
+    feeds: Mapping[str, Any] | Any | None = None,
+    *,
+    samples: int = 4,
+    seed: int = 0,
+    rtol: float = RTOL,
+    layers: bool = False,
 ) -> CompareReport:
-    """Run two networks on the same inputs.
+    """Run two networks on the same inputs and compare every output.
 
     Args:
-        a: The reference.
-        b: The other.
-        feeds: Arrays by the names of a's inputs, in our layout; drawn from `seed` and a's input cards where left out.
-        samples: Batch of the first run; where the batch is free a second run takes one sample.
-        seed: Seed of the inputs.
+        a: The source; the one that is asked what inputs are like.
+        b: The target.
+        feeds: Inputs in our layout by the source's names (or one bare array); drawn from the input card if left out.
+        samples: Batch of the first run; a second run takes one sample. Where a file fixes the batch, that one is run.
+        seed: Seed of drawn inputs.
         rtol: Largest difference allowed, relative to the largest magnitude of the output.
-        locate: Search for the first layer that diverges, where both runners have a model and the outputs differ.
+        layers: Measure every matched layer, not only those that the search for a fault looks at.
+
+    Returns:
+        The report. Different inputs, outputs, shapes or types are a "no", not an error.
 
     Raises:
-        RunError: One of the networks cannot run on these inputs.
-        UsageError: A limit below zero, no sample, or feeds that name no input.
+        RunError: One of the networks cannot be run on inputs of the shape it declares, or given inputs do not fit.
+        UsageError: `samples` or `rtol` make no sense.
     """
-    if not (rtol >= 0 and np.isfinite(rtol)):
-        raise UsageError(f"a limit of {rtol} decides nothing.", expected="a finite number, zero or more")
-    notes: list[str] = []
-    facts: dict[str, Any] = {
-        "oracle": f"{a.name} against {b.name}." if a.name != b.name else f"Both ran in {a.name}.",
-        "names": (a.name, b.name), "seed": seed if feeds is None else None, "rtol": rtol,
-    }  # fmt: skip
-    if feeds is None:
-        given, guessed = probe.draw(_narrowed(a.inputs, b.inputs), a.model, samples=samples, seed=seed)
-        notes += guessed
-    else:
-        given = _named(feeds, a.inputs)
-    pairs, fault = _pair_inputs(a.inputs, b.inputs)
+    if samples < 1 or not 0 <= rtol < float("inf"):
+        raise UsageError("a comparison needs at least one sample and a limit that is a number.", got=f"samples {samples}, rtol {rtol}")
+    facts: dict[str, Any] = {"source": a.name, "target": b.name, "oracle": f"{a.name}; {b.name}", "rtol": rtol}
+    inputs = paired(list(a.inputs), list(b.inputs))
+    fault = _inputs_differ(a, b, inputs)
     if fault:
-        return CompareReport(ok=False, same=False, outputs=(), batches=(), notes=(fault,), **facts)
-    worst: dict[str, OutputDifference] = {}
-    tried, kept = [], None
-    for batch in _batches(given, a.inputs, b.inputs):
-        here = given if batch is None else {k: v[:batch] for k, v in given.items()}
-        left = a.run(here)
-        right = b.run({pairs[k]: v for k, v in here.items()})
-        found = [measure(name, x, y, rtol) for name, x, y in pair_outputs(left, right)]
-        if len(left) != len(right):
-            notes.append(f"The networks have {len(left)} and {len(right)} outputs.")
-        for d in found:
-            worst[d.name] = d if d.name not in worst else d.worse(worst[d.name])
-        tried.append(_size(here))
-        bad = not all(d.same for d in found) or len(left) != len(right)
-        if kept is None or (bad and not kept[3]):
-            kept = (here, left, right, bad)
-    assert kept is not None  # a batch is always run
-    same = bool(worst) and all(d.same for d in worst.values()) and not kept[3]
-    search: diverge.Search | None = None
-    sentence = None
-    if not same and locate and a.model is not None and b.model is not None:
-        search = diverge.locate(a.model, b.model, kept[0], pairs, rtol)
-        notes += search.notes
-        sentence = noise.explain(a.model, b.model, kept[0], pairs, max(d.max_rel for d in worst.values()) if worst else np.inf)
+        return CompareReport(ok=False, same=False, reason=fault, seed=seed if feeds is None else None, **facts)
+    notes: list[str] = []
+    batches = _given(a, b, feeds) if feeds is not None else _drawn(a, b, inputs, samples, seed, notes)
+    ours = _run(a, batches)
+    theirs = _run(b, [{inputs[k]: v for k, v in feed.items()} for feed in batches])
+    outputs = paired(list(ours[0]), list(theirs[0]))
+    softmax = _softmaxes(a.model) | {k for k, v in outputs.items() if v in _softmaxes(b.model)}
+    found = _judge(ours, theirs, outputs, softmax, batches, rtol)
+    order = _classes_differ(a.model, b.model)
+    notes += [order] if order else []
+    same = bool(found) and all(o.same for o in found) and not order
     report = CompareReport(
-        ok=same, same=same, outputs=tuple(worst.values()), batches=tuple(tried), notes=tuple(dict.fromkeys(notes)),
-        first_divergence=search.found if search and not sentence else None, noise=sentence, layers=search.layers if search else (), **facts,
-    )  # fmt: skip
-    object.__setattr__(report, "_arrays", kept[:3])  # for save_repro; no field, so that no document carries it
+        ok=same,
+        same=same,
+        outputs=tuple(found),
+        batches=tuple(_batch(f) for f in batches),
+        seed=seed if feeds is None else None,
+        notes=tuple(notes),
+        **facts,
+    )
+    if not same:
+        at = next(
+            (
+                k
+                for k in range(len(batches))
+                if any(not o.same for o in _judge(ours[k : k + 1], theirs[k : k + 1], outputs, softmax, batches[k : k + 1], rtol))
+            ),
+            0,
+        )
+        kept = repro.pack(batches[at], ours[at], theirs[at], seed, rtol, report.oracle)
+        report = _explain(replace(report, evidence=kept), a, b, batches[at], inputs, outputs)
+    if layers and a.model is not None and b.model is not None:
+        feed = _fit(batches[0], a, b)
+        report = replace(report, layers=diverge.every_layer(a.model, b.model, feed, inputs, outputs, rtol))
     return report
 
 
-def _narrowed(a: probe.Signature, b: probe.Signature) -> dict[str, tuple[np.dtype[Any], probe.Dims]]:
-    """a's inputs, with the inner axes that b fixes: both must be able to run on what is drawn."""
-    pairs, fault = _pair_inputs(a, b)
-    result = {}
-    for name, (dtype, dims) in a.items():
-        other = b[pairs[name]][1] if not fault else dims
-        if len(other) == len(dims):
-            dims = tuple(d if d is not None or i == 0 else o for i, (d, o) in enumerate(zip(dims, other, strict=True)))
-        result[name] = (dtype, dims)
+def paired(ours: list[str], theirs: list[str]) -> dict[str, str]:
+    """Each of our names -> its partner: of the same name, else of the same place among those without one."""
+    result = {n: n for n in ours if n in theirs}
+    left_ours, left_theirs = [n for n in ours if n not in result], [n for n in theirs if n not in result]
+    result |= dict(zip(left_ours, left_theirs, strict=False))
+    return {n: result[n] for n in ours if n in result}
+
+
+def _inputs_differ(a: Runner, b: Runner, inputs: Mapping[str, str]) -> str:
+    if len(a.inputs) != len(b.inputs):
+        return (
+            f"the networks take different inputs: {len(a.inputs)} ({', '.join(a.inputs)}) against {len(b.inputs)} ({', '.join(b.inputs)})."
+        )
+    for name, other in inputs.items():
+        (kind_a, shape_a), (kind_b, shape_b) = a.inputs[name], b.inputs[other]
+        fixed = any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(shape_a[1:], shape_b[1:], strict=False))
+        if fixed or (len(shape_a) != len(shape_b) and shape_a != (None,) != shape_b):
+            return f"the networks take different inputs: {name!r} is {_say(shape_a)} against {_say(shape_b)}."
+        if (kind_a.kind in "OSU") != (kind_b.kind in "OSU"):
+            return f"the networks take different inputs: {name!r} holds {kind_a} against {kind_b}."
+    return ""
+
+
+def _say(shape: tuple[Dim, ...]) -> str:
+    return "x".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def _fixed(a: Runner, b: Runner) -> int | None:
+    """The batch that one of the two insists on, None where both are free."""
+    found = [shape[0] for runner in (a, b) for _, shape in runner.inputs.values() if shape and isinstance(shape[0], int)]
+    return min(found) if found else None
+
+
+def _drawn(a: Runner, b: Runner, inputs: Mapping[str, str], samples: int, seed: int, notes: list[str]) -> list[dict[str, Array]]:
+    shapes: dict[str, tuple[np.dtype[Any], tuple[Dim, ...]]] = {}
+    for name, other in inputs.items():
+        kind, shape = a.inputs[name]
+        theirs = b.inputs[other][1]
+        if len(shape) == len(theirs):
+            shape = tuple(x if isinstance(x, int) or not isinstance(y, int) else y for x, y in zip(shape, theirs, strict=True))
+        shapes[name] = (kind, shape)
+    back = {v: k for k, v in inputs.items()}
+    cards: dict[str, card.InputCard] = {}
+    bounds: dict[str, int] = {}
+    for model, names in ((b.model, back), (a.model, dict(zip(inputs, inputs, strict=True)))):
+        if model is not None:
+            cards |= {names[k]: v for k, v in card.get_cards(model).items() if k in names}
+            for k, v in probe.vocabulary(model).items():
+                if k in names:
+                    bounds[names[k]] = min(v, bounds.get(names[k], v))
+    fixed = _fixed(a, b)
+    if fixed is not None:
+        who = {r.name for r in (a, b) for _, s in r.inputs.values() if s and isinstance(s[0], int)}
+        if len(who) == 1 and a.name != b.name:
+            notes.append(f"Only {next(iter(who))} fixes the batch, to {fixed}.")
+    generator = np.random.default_rng(seed)
+    result = []
+    for batch in dict.fromkeys((samples, 1) if fixed is None else (fixed,)):
+        drawn, said = probe.draw(shapes, cards, bounds, batch, generator)
+        result.append(drawn)
+        notes += [n for n in said if n not in notes]
     return result
 
 
-def _pair_inputs(a: probe.Signature, b: probe.Signature) -> tuple[dict[str, str], str]:
-    """Input of a -> input of b, by name, else by position; or why there is no such pairing."""
-    if len(a) != len(b):
-        return {}, f"The networks take {len(a)} and {len(b)} inputs: {', '.join(a) or 'none'} against {', '.join(b) or 'none'}."
-    pairs = dict(zip(a, a if set(a) == set(b) else _by_position(list(a), list(b)), strict=True))
-    for x, y in pairs.items():
-        (_, left), (_, right) = a[x], b[y]
-        if len(left) != len(right) or any(p is not None and q is not None and p != q for p, q in zip(left[1:], right[1:], strict=True)):
-            return {}, f"Input {x!r} takes {_dims(left)} in the one and {_dims(right)} (input {y!r}) in the other."
-    return pairs, ""
+def _given(a: Runner, b: Runner, feeds: Mapping[str, Any] | Any) -> list[dict[str, Array]]:
+    if not isinstance(feeds, Mapping):
+        if len(a.inputs) != 1:
+            raise RunError(f"the network has {len(a.inputs)} inputs: give a mapping.", expected=", ".join(a.inputs))
+        feeds = {next(iter(a.inputs)): feeds}
+    if set(feeds) != set(a.inputs):
+        raise RunError("the inputs given are not those of the network.", expected=", ".join(a.inputs), got=", ".join(map(str, feeds)))
+    first = {k: np.asarray(feeds[k]).astype(a.inputs[k][0], copy=False) for k in a.inputs}
+    if _fixed(a, b) is None and _batch(first) > 1:
+        return [first, {k: v[:1] for k, v in first.items()}]
+    return [first]
 
 
-def _by_position(a: Sequence[str], b: Sequence[str]) -> list[str]:
-    """For each name of a the same name in b, the others in order."""
-    rest = [n for n in b if n not in a]
-    return [n if n in b else rest.pop(0) for n in a]
+def _batch(feed: Mapping[str, Array]) -> int:
+    sizes = {v.shape[0] for v in feed.values() if v.ndim}
+    return sizes.pop() if len(sizes) == 1 else 1
 
 
-def _dims(dims: Sequence[int | None]) -> str:
-    return "x".join("?" if d is None else str(d) for d in dims)
+def _run(runner: Runner, batches: list[dict[str, Array]]) -> list[dict[str, Array]]:
+    """All batches, then the memory is given back: the two networks are never in it together."""
+    try:
+        return [{k: np.asarray(v) for k, v in runner.run(feed).items()} for feed in batches]
+    finally:
+        close = getattr(runner, "close", None)
+        if close is not None:
+            close()
 
 
-def pair_outputs(left: Mapping[str, Array], right: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-    """Name, a's array, b's array: by name where all names are the same, else the common names and then the order."""
-    names = [n for n in left if n in right]
-    rest = list(zip([n for n in left if n not in right], [n for n in right if n not in left], strict=False))
-    partner = {n: n for n in names} | dict(rest)
-    return [(n, left[n], right[partner[n]]) for n in left if n in partner]
+def _softmaxes(model: ir.Model | None) -> set[str]:
+    """Outputs that a softmax makes, also through nodes that only reshape."""
+    found = set()
+    for value in model.graph.outputs if model is not None else ():
+        node = value.producer()
+        while node is not None and node.op_type in ("Identity", "Reshape", "Flatten", "Squeeze", "Transpose", "Cast") and node.inputs:
+            node = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if node is not None and node.op_type == "Softmax":
+            found.add(value.name or "")
+    return found
 
 
-def _named(feeds: Mapping[str, Array], inputs: probe.Signature) -> dict[str, Array]:
-    missing = [n for n in inputs if n not in feeds]
-    unknown = [n for n in feeds if n not in inputs]
-    if missing or unknown:
-        fault = f"no input is called {unknown[0]!r}" if unknown else f"input {missing[0]!r} is missing"
-        raise UsageError(f"{fault}.", expected=", ".join(inputs), got=", ".join(map(str, feeds)) or "nothing")
-    return {n: np.asarray(feeds[n]) for n in inputs}
+def _judge(
+    ours: list[dict[str, Array]],
+    theirs: list[dict[str, Array]],
+    outputs: Mapping[str, str],
+    softmax: set[str],
+    batches: list[dict[str, Array]],
+    rtol: float,
+) -> list[OutputDifference]:
+    """Every output by its worst batch, then the logarithms of every softmax, then outputs without a partner."""
+    found = []
+    for name, other in outputs.items():
+        rows = [_row(name, other, x[name], y[other], rtol, _batch(f)) for x, y, f in zip(ours, theirs, batches, strict=True)]
+        found.append(_worst(rows))
+        if name in softmax and all(
+            x[name].shape == y[other].shape and x[name].dtype.kind == "f" for x, y in zip(ours, theirs, strict=True)
+        ):
+            rows = [
+                _row(f"log {name}", other, log_probabilities(x[name]), log_probabilities(y[other]), rtol, _batch(f))
+                for x, y, f in zip(ours, theirs, batches, strict=True)
+            ]
+            found.append(replace(_worst(rows), top1_agreement=None))
+    nowhere = float("inf")
+    for side, names in (
+        ("source", [n for n in ours[0] if n not in outputs]),
+        ("target", [n for n in theirs[0] if n not in outputs.values()]),
+    ):
+        for name in names:
+            shape = (ours if side == "source" else theirs)[0][name].shape
+            reason = f"only the {side} has it"
+            found.append(
+                OutputDifference(name, name if side == "target" else "", shape, nowhere, nowhere, float("nan"), None, 0.0, False, reason)
+            )
+    return found
 
 
-def _batches(feeds: Mapping[str, Array], a: probe.Signature, b: probe.Signature) -> list[int | None]:
-    """All of it, then one sample where both leave the batch open."""
-    sizes = {v.shape[0] if v.ndim else 0 for v in feeds.values()}
-    free = all(dims and dims[0] is None for _, dims in (*a.values(), *b.values()))
-    return [None, 1] if free and len(sizes) == 1 and min(sizes) > 1 else [None]
+def _row(name: str, other: str, x: Array, y: Array, rtol: float, batch: int) -> OutputDifference:
+    d: Difference = difference(x, y)
+    return OutputDifference(
+        name, other, x.shape, d.max_abs, d.max_rel, d.cosine, top1_agreement(x, y), rtol * d.scale, d.within(rtol), d.reason, batch
+    )
 
 
-def _size(feeds: Mapping[str, Array]) -> int:
-    return max((v.shape[0] for v in feeds.values() if v.ndim), default=0)
+def _worst(rows: list[OutputDifference]) -> OutputDifference:
+    def badness(row: OutputDifference) -> tuple[bool, float]:
+        return not row.same, row.max_rel if row.max_rel == row.max_rel else float("inf")
+
+    return max(rows, key=badness)
 
 
-def save_repro(path: str | os.PathLike[str], report: CompareReport) -> None:
-    """Write what somebody else needs to see the same difference: inputs, both answers, seed, limit, versions. No pickles.
+def _classes_differ(a: ir.Model | None, b: ir.Model | None) -> str:
+    """A sentence where the same names come in another order: the same index would then mean something else."""
+    if a is None or b is None:
+        return ""
+    ours, theirs = card.get_classes(a), card.get_classes(b)
+    if not ours or not theirs or ours == theirs or sorted(ours) != sorted(theirs):
+        return ""
+    i = next(i for i, (x, y) in enumerate(zip(ours, theirs, strict=True)) if x != y)
+    return f"The class names come in another order: number {i} is {ours[i]!r} in the source and {theirs[i]!r} in the target."
+
+
+def _fit(feed: Mapping[str, Array], a: Runner, b: Runner) -> dict[str, Array]:
+    """One piece of a batch, where a file fixes the batch."""
+    fixed = _fixed(a, b)
+    if fixed is None or _batch(feed) <= fixed:
+        return dict(feed)
+    return {k: v[:fixed] for k, v in feed.items()}
+
+
+def _explain(
+    report: CompareReport, a: Runner, b: Runner, feed: Mapping[str, Array], inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> CompareReport:
+    """Add where a difference comes from: rounding, or a layer."""
+    differs = {o.name: o.max_rel for o in report.outputs if not o.same and o.target_name and not o.name.startswith("log ")}
+    for o in report.outputs:
+        if not o.same and o.name.startswith("log ") and o.name[4:] in outputs:
+            differs.setdefault(o.name[4:], o.max_rel)
+    if a.model is None or b.model is None or not differs:
+        return report
+    feed = _fit(feed, a, b)
+    shaky = all(not o.reason and o.max_rel <= max(1e-2, 10 * report.rtol) for o in report.outputs if not o.same)
+    if shaky and isinstance(a, ModelRunner) and isinstance(b, ModelRunner):
+        plain = {o.name: o.max_rel for o in report.outputs if o.name in differs}
+        sentence = noise.explain(a.model, b.model, feed, inputs, outputs, plain)
+        if sentence is not None:
+            return replace(report, noise=sentence)
+    try:
+        found, layers = diverge.diverge(a.model, b.model, feed, inputs, outputs, differs, report.rtol)
+    except RunError as e:
+        return replace(report, notes=(*report.notes, f"The first layer that diverges was not looked for: {e.message}"))
+    if found is None and layers:
+        sentence = "As niudao reads the two files they agree: what differs is how " + " and ".join(
+            r.name for r in (a, b) if not isinstance(r, ModelRunner)
+        )
+        return replace(
+            report,
+            layers=layers,
+            notes=(
+                *report.notes,
+                sentence + " runs them."
+                if not isinstance(a, ModelRunner) or not isinstance(b, ModelRunner)
+                else "No layer inside differs by more than rounding.",
+            ),
+        )
+    return replace(report, first_divergence=found, layers=layers)
+
+
+def save_repro(
+    path: str | os.PathLike[str],
+    report: CompareReport,
+    feeds: Mapping[str, Array] | None = None,
+    outputs: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None,
+) -> Path:
+    """Keep a comparison, so that somebody else can run it: inputs, both answers, seed, limit and versions, without pickles.
+
+    Args:
+        path: An .npz file.
+        report: The comparison; one that failed holds its own inputs and outputs.
+        feeds: Inputs instead of those in the report.
+        outputs: The source's and the target's outputs instead of those in the report.
 
     Raises:
-        WriteError: The report carries no arrays, or the file cannot be written.
+        UsageError: The report holds no inputs, as the networks were the same, and none are given.
+        WriteError: The file cannot be written.
     """
-    arrays = getattr(report, "_arrays", None)
-    if arrays is None:
-        raise WriteError("this report carries no arrays: nothing was run.", where=str(path))
-    feeds, left, right = arrays
-    import onnx
-    import onnxruntime
-
-    facts = {
-        "schema": "niudao.repro/1", "seed": report.seed, "rtol": report.rtol, "names": list(report.names), "oracle": report.oracle,
-        "same": report.same, "feeds": list(feeds), "a": list(left), "b": list(right),
-        "versions": {"numpy": np.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-    }  # fmt: skip
-    members = {f"{part}_{i}": v for part, group in (("feed", feeds), ("a", left), ("b", right)) for i, v in enumerate(group.values())}
-    members["facts"] = np.array(json.dumps(facts))
-    draft = Path(f"{os.fspath(path)}.part")
-    try:
-        with open(draft, "wb") as f:
-            np.savez_compressed(f, allow_pickle=False, **members)
-        os.replace(draft, path)
-    except (OSError, ValueError) as e:
-        draft.unlink(missing_ok=True)
-        raise WriteError(f"the comparison cannot be saved: {e}", where=str(path)) from e
-
-
-@dataclass(frozen=True)
-class Repro:
-    """A saved comparison: `facts` as JSON had them, arrays by name."""
-
-    facts: dict[str, Any]
-    feeds: dict[str, Array]
-    a: dict[str, Array]
-    b: dict[str, Array]
-
-
-def load_repro(path: str | os.PathLike[str]) -> Repro:
-    """Read what `save_repro` wrote.
-
-    Raises:
-        ReadError: No such file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            facts = json.loads(str(data["facts"]))
-            groups = [{str(n): data[f"{part}_{i}"] for i, n in enumerate(facts[key])} for part, key in (("feed", "feeds"), ("a", "a"), ("b", "b"))]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-        raise ReadError(f"this is no saved comparison: {e}", where=str(path), expected="a file of `niudao compare --save`") from e
-    return Repro(facts, *groups)
+    if feeds is not None and outputs is not None:
+        data = repro.pack(feeds, outputs[0], outputs[1], report.seed or 0, report.rtol, report.oracle)
+    elif report.evidence:
+        data = report.evidence
+    else:
+        raise UsageError("this comparison keeps no inputs: the networks were the same.", next="give feeds and outputs")
+    return repro.write(path, data)

@@ -1,124 +1,124 @@
-"""How far apart two arrays are, in the words of a report. Agreement is proven (`difference <= limit`), so that NaN never passes."""
+"""How far two arrays are apart, said so that nothing that is not a number can pass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
+from math import inf, nan, sqrt
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+_BLOCK = 1 << 20
+"""Elements that are widened to float64 at a time."""
+
+TINY_PROBABILITY = 1e-30
+
 
 @dataclass(frozen=True)
-class OutputDifference:
-    """Two answers to the same question.
+class Difference:
+    """What separates an array from another.
 
     Attributes:
-        name: Output of the first network.
-        shape: Its shape; the second's stands in `reason` where it is another one.
-        max_abs: Largest difference.
-        max_rel: Largest difference over the largest magnitude of either answer; infinite where they cannot be compared.
-        cosine: Of the two arrays as vectors; None where one of them is zero.
-        top1_agreement: Share of rows with the same largest entry; None where rows are no scores.
-        limit: Largest difference allowed, as `max_abs` counts it.
-        same: The difference was shown to be within the limit.
-        log_difference: Largest difference of log-probabilities over their largest magnitude, where rows are probabilities.
-        reason: Why not the same, where it is no matter of numbers.
+        max_abs: Largest |a - b|; NaN where either holds one, infinite where the arrays cannot be laid on each other.
+        max_rel: `max_abs` over the largest magnitude of `b`.
+        cosine: Of the angle between the two, taken as vectors; NaN where one of them is zero.
+        scale: Largest finite magnitude of `b`.
+        reason: Why they cannot be the same whatever the limit, or "".
     """
 
-    name: str
-    shape: tuple[int, ...]
     max_abs: float
     max_rel: float
-    cosine: float | None
-    top1_agreement: float | None
-    limit: float
-    same: bool
-    log_difference: float | None = None
+    cosine: float
+    scale: float
     reason: str = ""
 
-    def worse(self, other: OutputDifference) -> OutputDifference:
-        """Whichever of two batches says more against sameness."""
-        if self.same != other.same:
-            return other if self.same else self
-        return self if self.max_rel > other.max_rel else other
+    def within(self, rtol: float) -> bool:
+        """Accepted only if the difference is known to be small: a NaN is not."""
+        return not self.reason and self.max_abs <= rtol * self.scale
 
 
-def gap(a: Array, b: Array) -> tuple[float, float]:
-    """Largest |a - b|, and largest finite magnitude of either; infinities of one sign are equal, a NaN makes the gap infinite."""
-    if a.size == 0:
-        return 0.0, 0.0
-    x, y = (v.astype(np.float64) if v.dtype.kind != "c" else v for v in (a, b))
-    with np.errstate(all="ignore"):
-        d = np.where(x == y, 0.0, np.abs(x - y))
-        largest = float(d.max())
-        scale = max(float(np.abs(v[np.isfinite(v)]).max(initial=0.0)) for v in (x, y))
-    return (largest if np.isfinite(largest) else float("inf")), scale
+def difference(a: Array, b: Array) -> Difference:
+    """Compare two arrays of any shape, block by block.
 
-
-def relative(a: Array, b: Array) -> float:
-    """Largest difference over the largest magnitude; infinite for another shape or kind, or a NaN."""
-    if a.shape != b.shape or (a.dtype.kind != b.dtype.kind):
-        return float("inf")
-    largest, scale = gap(a, b)
-    return 0.0 if largest == 0 else largest / scale if scale else float("inf")
-
-
-def measure(name: str, a: Array, b: Array, rtol: float) -> OutputDifference:
-    """Compare one output of two networks. Whole numbers and truth values must be equal."""
-    a, b = np.asarray(a), np.asarray(b)
-    inf = float("inf")
-    reason = ""
-    if a.shape != b.shape:
-        reason = f"shape {list(a.shape)} against {list(b.shape)}"
-    elif a.dtype != b.dtype:
-        reason = f"type {a.dtype} against {b.dtype}"
-    elif a.dtype.kind not in "fiub" and a.dtype.itemsize > 2:
-        equal = bool(np.array_equal(a, b))
-        return OutputDifference(name, a.shape, 0.0 if equal else inf, 0.0 if equal else inf, None, None, 0.0, equal, reason="" if equal else "other text")
-    if reason:
-        return OutputDifference(name, a.shape, inf, inf, None, None, 0.0, False, reason=reason)
-    largest, scale = gap(a, b)
-    limit = rtol * scale if a.dtype.kind not in "iub" else 0.0
-    same = largest <= limit
-    logs = _log_difference(a, b, rtol)
-    if logs is not None and not logs <= rtol:
-        same = False
-        reason = "" if largest > limit else "log-probabilities differ"
-    if np.isnan(np.asarray(a, dtype=np.float64)).any() or np.isnan(np.asarray(b, dtype=np.float64)).any():
-        same, reason = False, "not a number"
-    rel = 0.0 if largest == 0 else largest / scale if scale else inf
-    return OutputDifference(name, a.shape, largest, rel, _cosine(a, b), _top1(a, b), limit, same, logs, reason)
-
-
-def _cosine(a: Array, b: Array) -> float | None:
-    x, y = np.asarray(a, dtype=np.float64).reshape(-1), np.asarray(b, dtype=np.float64).reshape(-1)
-    with np.errstate(all="ignore"):
-        length = float(np.sqrt(x @ x) * np.sqrt(y @ y))
-        return float(np.clip((x @ y) / length, -1.0, 1.0)) if length and np.isfinite(length) else None
-
-
-def _top1(a: Array, b: Array) -> float | None:
-    if a.ndim != 2 or a.shape[1] < 2 or not a.shape[0] or a.dtype.kind in "iub":
-        return None
-    return float((a.argmax(1) == b.argmax(1)).mean())
-
-
-def _log_difference(a: Array, b: Array, rtol: float) -> float | None:
-    """Largest difference of log-probabilities over their largest magnitude; None where the rows are no probabilities.
-
-    A softmax hides a wrong logit behind a saturated neighbour; its logarithm does not. Entries so small that storing them
-    already rounds them are left out: below 1e-30, or below the limit where the limit says that the numbers are halves.
+    Equal infinities are equal; a NaN differs from everything. Numbers that are not floats have to be equal.
     """
-    if a.dtype.kind not in "f" or a.ndim < 2 or a.shape[-1] < 2:
+    if a.shape != b.shape:
+        return Difference(inf, inf, nan, 0.0, f"shape {_shape(a)} against {_shape(b)}")
+    if a.dtype != b.dtype:
+        return Difference(inf, inf, nan, 0.0, f"type {a.dtype} against {b.dtype}")
+    if a.dtype.kind not in "fiubc" and "float" not in a.dtype.name:
+        equal = bool(np.array_equal(a, b))
+        return Difference(0.0 if equal else inf, 0.0 if equal else inf, 1.0 if equal else nan, 1.0, "" if equal else "other content")
+    largest = scale = dot = norm_a = norm_b = 0.0
+    nans = [0, 0]
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    for start in range(0, flat_a.size, _BLOCK):
+        x, y = (_wide(v[start : start + _BLOCK]) for v in (flat_a, flat_b))
+        nans = [nans[0] + int(np.isnan(x).sum()), nans[1] + int(np.isnan(y).sum())]
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap = np.where(x == y, 0.0, np.abs(x - y))
+        largest = max(largest, float(np.nan_to_num(gap, nan=0.0, posinf=inf).max()))
+        x, y = (np.where(np.isfinite(v), v, 0.0) for v in (x, y))
+        scale = max(scale, float(np.abs(y).max()))
+        with np.errstate(over="ignore", under="ignore"):
+            dot, norm_a, norm_b = dot + float((x * np.conj(y)).real.sum()), norm_a + _square(x), norm_b + _square(y)
+    cosine = dot / sqrt(norm_a * norm_b) if 0 < norm_a * norm_b < inf else 1.0 if norm_a == norm_b == 0 else nan
+    if any(nans):
+        return Difference(nan, nan, nan, scale, f"NaN at {nans[0]} places against {nans[1]}")
+    relative = largest / scale if scale > 0 else (0.0 if largest == 0 else inf)
+    exact = a.dtype.kind in "iub" and largest > 0
+    return Difference(largest, relative, cosine, scale, "whole numbers that differ" if exact else "")
+
+
+def aligned(a: Array, b: Array, rtol: float) -> Difference:
+    """As `difference` for inner values, whose axes two readers may order or squeeze in their own way.
+
+    Only arrays of different shape are turned: the order of axes under which they agree best counts.
+    """
+    if a.shape == b.shape or a.size != b.size:
+        return difference(a, b)
+    x, y = (v.reshape([d for d in v.shape if d != 1]) for v in (a, b))
+    if x.shape == y.shape:
+        return difference(x, y)
+    if sorted(x.shape) != sorted(y.shape) or x.ndim > 5:
+        return difference(a, b)
+    best = difference(a, b)
+    for order in permutations(range(x.ndim)):
+        if tuple(x.shape[i] for i in order) == y.shape:
+            found = difference(np.ascontiguousarray(x.transpose(order)), np.ascontiguousarray(y))
+            if found.within(rtol):
+                return found
+            best = min(best, found, key=lambda d: d.max_abs if d.max_abs == d.max_abs else inf)
+    return best
+
+
+def top1_agreement(a: Array, b: Array) -> float | None:
+    """Share of places whose best class is the same; None where the array holds no classes.
+
+    Classes lie along axis 1 of images (N, C, H, W) and along the last axis of everything else.
+    """
+    if a.shape != b.shape or a.ndim < 2 or a.dtype.kind != "f" or a.size == 0:
         return None
-    for axis in {1, a.ndim - 1}:
-        rows = [np.asarray(v, dtype=np.float64) for v in (a, b)]
-        if all(np.isfinite(v).all() and v.min(initial=0.0) >= 0 and np.abs(v.sum(axis) - 1).max(initial=0.0) < 1e-3 for v in rows):
-            floor = 1e-30 if rtol <= 1e-3 else 1e-4
-            logs = [np.log(np.maximum(v, floor)) for v in rows]
-            largest = float(np.abs(logs[0] - logs[1]).max(initial=0.0))
-            scale = max(1.0, *(float(np.abs(v).max(initial=0.0)) for v in logs))
-            return largest / scale
-    return None
+    axis = 1 if a.ndim >= 4 else -1
+    return float((a.argmax(axis) == b.argmax(axis)).mean()) if a.shape[axis] > 1 else None
+
+
+def log_probabilities(p: Array) -> Array:
+    """What a softmax was fed, up to the shift that it forgets; probabilities below 1e-30 count as that."""
+    result: Array = np.log(np.clip(_wide(p), TINY_PROBABILITY, None))
+    return result
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+
+
+def _square(x: Array) -> float:
+    return float((np.abs(x) ** 2).sum())
+
+
+def _shape(a: Array) -> str:
+    return "x".join(map(str, a.shape)) or "scalar"

@@ -1,4 +1,4 @@
-"""Inputs for a comparison: drawn from a seed, in the range that the input card tells."""
+"""Inputs for proofs: drawn from a seed, like what the network was made for as far as its input card tells."""
 
 from __future__ import annotations
 
@@ -8,141 +8,135 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from niudao.errors import LimitError, UsageError
-from niudao.ir import card
+from niudao.errors import RunError
+from niudao.ir.card import InputCard
+from niudao.ir.operators import dims, is_weight
 
 Array = np.ndarray[Any, Any]
-Dims = tuple[int | None, ...]
-Signature = Mapping[str, tuple[np.dtype[Any], Dims]]
+Dim = int | str | None
+Inputs = Mapping[str, tuple[np.dtype[Any], tuple[Dim, ...]]]
 
-_FREE_IMAGE, _FREE_OTHER = 64, 16
-_MOST_VALUES = 1 << 28
+PIXELS, DEPTH, LENGTH = 96, 16, 8
+"""Sizes for axes that the file leaves open: of pictures, of volumes, of everything else."""
+
+_THROUGH = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Split", "Clip", "Dropout"}
 
 
-def signature(model: ir.Model) -> dict[str, tuple[np.dtype[Any], Dims]]:
-    """Input name -> type and shape; an axis of any length is None."""
-    result = {}
-    for v in model.graph.inputs:
-        dtype = v.dtype.numpy() if v.dtype is not None and v.dtype != ir.DataType.STRING else np.dtype(np.float32 if v.dtype is None else object)
-        dims = tuple(int(d) if isinstance(d, int) else None for d in v.shape) if v.shape is not None else (None,)
-        result[v.name or ""] = (np.dtype(dtype), dims)
+def sizes(shape: tuple[Dim, ...], batch: int, known: dict[str, int]) -> tuple[int, ...]:
+    """An input's shape in numbers.
+
+    Args:
+        shape: Numbers, symbols, or None for "any".
+        batch: Size of the first axis where that is free.
+        known: Symbol -> number; symbols met for the first time are added, so that equal ones stay equal.
+    """
+    result: list[int] = []
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, int):
+            result.append(dim)
+        elif axis == 0:
+            result.append(batch)
+        else:
+            guess = {4: 3 if axis == 1 else PIXELS, 5: 3 if axis == 1 else DEPTH}.get(len(shape), LENGTH)
+            result.append(known.setdefault(dim, guess) if dim else guess)
+    return tuple(result)
+
+
+def draw(
+    inputs: Inputs, cards: Mapping[str, InputCard], bounds: Mapping[str, int], batch: int, generator: np.random.Generator
+) -> tuple[dict[str, Array], list[str]]:
+    """One batch for every input, in our layout, and a sentence for each input whose range had to be guessed.
+
+    Args:
+        inputs: Name -> type and shape.
+        cards: What is known of real inputs.
+        bounds: Name -> number of words, for inputs that are looked up in a table.
+        batch: Size of free first axes.
+        generator: Where the numbers come from.
+
+    Raises:
+        RunError: An input takes something other than numbers.
+    """
+    feeds: dict[str, Array] = {}
+    notes: list[str] = []
+    known: dict[str, int] = {}
+    for name, (dtype, shape) in inputs.items():
+        size = sizes(shape, batch, known)
+        if dtype.kind not in "fiub" and "float" not in dtype.name:
+            raise RunError(f"input {name!r} takes {dtype}, which cannot be drawn.", next="give inputs of your own")
+        if name in bounds:
+            feeds[name] = generator.integers(0, max(bounds[name], 1), size).astype(dtype)
+        elif dtype.kind == "b":
+            feeds[name] = generator.random(size) < 0.5
+        elif dtype.kind in "iu":
+            picture = len(size) == 4 and size[1] in (1, 3) and dtype.itemsize == 1
+            feeds[name] = generator.integers(0, 256 if picture and dtype.kind == "u" else 2, size).astype(dtype)
+            notes.append(f"Input {name!r} takes whole numbers; 0..{255 if picture and dtype.kind == 'u' else 1} were drawn.")
+        else:
+            values, note = _numbers(name, cards.get(name, InputCard()), size, generator)
+            feeds[name] = values.astype(dtype)
+            notes += [note] if note else []
+    return feeds, notes
+
+
+def _numbers(name: str, card: InputCard, size: tuple[int, ...], generator: np.random.Generator) -> tuple[Array, str]:
+    picture = len(size) == 4 and size[1] in (1, 3)
+    if picture and (card.scale is not None or card.mean is not None or card.std is not None):
+        values = smooth(size, generator) * 255.0 * (card.scale if card.scale is not None else 1.0)
+        for field, sign in ((card.mean, -1.0), (card.std, 0.0)):
+            if field is not None and len(field) in (1, size[1]):
+                channels = np.asarray(field, np.float64).reshape(1, -1, 1, 1)
+                values = values - channels if sign else values / channels
+        return values, ""
+    if card.range is not None:
+        low, high = card.range
+        values = smooth(size, generator) if picture else generator.random(size)
+        return low + (high - low) * values, ""
+    if picture:
+        return generator.random(size), f"Nothing says what range input {name!r} takes; uniform numbers in 0..1 were drawn."
+    return generator.standard_normal(size), ""
+
+
+def smooth(size: tuple[int, ...], generator: np.random.Generator) -> Array:
+    """Pictures (N, C, H, W) that change slowly, as photographs do, with a little grain; [0, 1]."""
+    n, c, height, width = size
+    coarse = generator.random((n, c, 6, 6))
+
+    def weights(length: int) -> Array:
+        places = np.linspace(0, 5, length)
+        return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(6)[None, :]))
+
+    field = np.einsum("ha,ncab,wb->nchw", weights(height), coarse, weights(width))
+    result: Array = np.clip(0.9 * field + 0.1 * generator.random(size), 0.0, 1.0)
     return result
 
 
-def draw(inputs: Signature, model: ir.Model | None, *, samples: int, seed: int) -> tuple[dict[str, Array], list[str]]:
-    """One array per input.
-
-    Args:
-        inputs: What the network takes, in our layout.
-        model: Where the input cards and the bounds of integer inputs are read from, if there is a model.
-        samples: Length of a free first axis.
-        seed: Seed of the generator; the arrays depend on it and on the shapes alone.
-
-    Returns:
-        The arrays, and one sentence for every thing that had to be guessed.
-
-    Raises:
-        UsageError: An input of text, or a sample count below one.
-        LimitError: An input of more than 2**28 values.
-    """
-    if samples < 1:
-        raise UsageError(f"a comparison of {samples} samples proves nothing.", expected="at least 1")
-    rng = np.random.default_rng(seed)
-    cards = card.get_cards(model) if model is not None else {}
-    values = {v.name or "": v for v in model.graph.inputs} if model is not None else {}
-    arrays, notes = {}, []
-    for name, (dtype, dims) in inputs.items():
-        shape = tuple(_length(i, d, len(dims), samples) for i, d in enumerate(dims))
-        free = [i for i, d in enumerate(dims) if d is None and i]
-        if free:
-            notes.append(f"Input {name!r} leaves {'axes' if len(free) > 1 else 'axis'} {', '.join(map(str, free))} open: compared at {list(shape)}.")
-        if np.prod(shape, dtype=float) > _MOST_VALUES:
-            raise LimitError(f"input {name!r} would hold {np.prod(shape, dtype=float):.3g} values.", expected=f"at most {_MOST_VALUES}")
-        arrays[name], note = _values(rng, name, dtype, shape, cards.get(name), values.get(name))
-        if note:
-            notes.append(note)
-    return arrays, notes
+def vocabulary(model: ir.Model | None) -> dict[str, int]:
+    """Input name -> how many rows the smallest table has that the input is looked up in."""
+    bounds: dict[str, int] = {}
+    for value in model.graph.inputs if model is not None else ():
+        seen, todo = set(), [value]
+        while todo:
+            here = todo.pop()
+            if id(here) in seen:
+                continue
+            seen.add(id(here))
+            for use in here.uses():
+                rows = _rows(use.node, use.idx)
+                if rows is not None:
+                    bounds[value.name or ""] = min(rows, bounds.get(value.name or "", rows))
+                elif use.node.op_type in _THROUGH and use.idx == 0:
+                    todo += use.node.outputs
+    return bounds
 
 
-def _length(axis: int, dim: int | None, rank: int, samples: int) -> int:
-    if dim is not None:
-        return dim
-    if axis == 0:
-        return samples
-    return _FREE_IMAGE if rank in (4, 5) and axis >= 2 else _FREE_OTHER
-
-
-def _values(
-    rng: np.random.Generator, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], known: card.InputCard | None, value: ir.Value | None
-) -> tuple[Array, str]:
-    if dtype.kind == "b":
-        return rng.random(shape) < 0.5, ""
-    if dtype.kind in "iu":
-        bound = vocabulary(value) if value is not None else None
-        note = "" if bound else f"Nothing tells the range of integer input {name!r}: compared on 0 and 1."
-        return rng.integers(0, bound or 2, shape).astype(dtype), note
-    if dtype.kind != "f" and dtype.itemsize > 2:
-        raise UsageError(f"input {name!r} holds {dtype}: give it by hand.", next="--with input.npy")
-    if known is not None and (known.scale is not None or known.mean is not None or known.std is not None):
-        return _picture(rng, shape, known).astype(dtype), ""
-    if known is not None and known.range is not None and len(known.range) == 2:
-        low, high = known.range
-        return rng.uniform(low, high, shape).astype(dtype), ""
-    if len(shape) == 4 and shape[1] in (1, 3):
-        return rng.random(shape).astype(dtype), f"The file does not tell the range of input {name!r}: compared on values of 0..1."
-    return rng.standard_normal(shape).astype(dtype), f"The file does not tell the range of input {name!r}: compared on normal values."
-
-
-def _picture(rng: np.random.Generator, shape: tuple[int, ...], known: card.InputCard) -> Array:
-    """Smooth images of pixels 0..255, put through the card: (pixel * scale - mean) / std."""
-    coarse = rng.uniform(0, 255, (*shape[:2], *(max(1, -(-n // 8)) for n in shape[2:])))
-    for axis in range(2, len(shape)):
-        coarse = coarse.repeat(8, axis=axis)
-    pixels = coarse[tuple(slice(0, n) for n in shape)]
-    for axis in range(2, len(shape)):  # neighbours mix, so that edges are not all steps
-        pixels = (pixels + np.roll(pixels, 1, axis) + np.roll(pixels, 2, axis) + np.roll(pixels, 3, axis)) / 4
-    pixels = np.rint(0.8 * pixels + 0.2 * rng.uniform(0, 255, shape))
-    out = pixels * (known.scale if known.scale is not None else 1.0) - _per_channel(known.mean, 0.0, shape)
-    return out / _per_channel(known.std, 1.0, shape)
-
-
-def _per_channel(values: tuple[float, ...] | None, default: float, shape: tuple[int, ...]) -> Array:
-    channels = shape[1] if len(shape) > 1 else 1
-    if values is None or len(values) not in (1, channels):
-        return np.asarray(default)
-    return np.asarray(values, dtype=float).reshape(1, -1, *([1] * (len(shape) - 2))) if len(shape) > 1 else np.asarray(values, dtype=float)
-
-
-_SAME_INTEGERS = {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten"}
-
-
-def vocabulary(value: ir.Value) -> int | None:
-    """How many different integers an input may hold: the shortest table that a Gather looks up with it, or None."""
-    bounds: list[int] = []
-    todo, seen = [value], set()
-    while todo:
-        v = todo.pop()
-        if id(v) in seen:
-            continue
-        seen.add(id(v))
-        for use in v.uses():
-            node = use.node
-            if node.op_type in ("Gather", "OneHot"):
-                bound = _bound(node, use.idx)
-                if bound:
-                    bounds.append(bound)
-            elif node.op_type in _SAME_INTEGERS and use.idx == 0:
-                todo += node.outputs
-    return min(bounds, default=None)
-
-
-def _bound(node: ir.Node, index: int) -> int | None:
-    if node.op_type == "OneHot":
-        depth = node.inputs[1].const_value if index == 0 and node.inputs[1] is not None else None
-        return int(depth.numpy().reshape(-1)[0]) if depth is not None else None
-    table = node.inputs[0]
-    if index != 1 or table is None or table.shape is None or not len(table.shape):
-        return None
-    axis = node.attributes.get_int("axis", 0)
-    size = table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else None
-    return size if isinstance(size, int) and size > 0 else None
+def _rows(node: ir.Node, position: int) -> int | None:
+    """The bound that a table or a OneHot sets on its indices."""
+    if position == 1 and node.op_type == "Gather":
+        shape, axis = dims(node.inputs[0]), node.attributes.get_int("axis", 0)
+        return shape[axis] if shape and -len(shape) <= axis < len(shape) else None
+    if position == 0 and node.op_type == "OneHot":
+        depth = node.inputs[1]
+        if depth is not None and is_weight(depth) and depth.const_value is not None and depth.const_value.size == 1:
+            return int(depth.const_value.numpy().reshape(-1)[0])
+    return None

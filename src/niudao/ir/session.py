@@ -15,8 +15,12 @@ import onnx_ir as ir
 
 from niudao.errors import LimitError, RunError
 from niudao.ir import card, wire
+from niudao.ir.lower import lowered
 
 Array = np.ndarray[Any, Any]
+
+_NO_KERNEL = frozenset(("RoiAlign", "MaxRoiPool", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"))
+"""Operators that ONNX Runtime 1.32 runs up to opset 21 only, although nothing but types was added at 22."""
 
 
 class Session:
@@ -40,7 +44,8 @@ class Session:
     ) -> None:
         import onnxruntime as ort
 
-        self._model = model
+        if any(node.op_type in _NO_KERNEL for node in model.graph):
+            model = lowered(model, 21)
         self._seconds = seconds
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.names = [v.name or "" for v in model.graph.outputs]

@@ -109,7 +109,7 @@ def test_a_layer_computes_what_keras_computes(case: str, ending: str, tmp_path: 
         model = keras.Model(inputs, make()(inputs))
         _random_weights(model)
         model(np.zeros((1, *shape), np.float32), training=False)
-    except (NotImplementedError, ValueError) as e:
+    except (NotImplementedError, ValueError, RuntimeError) as e:
         pytest.skip(f"Keras on this backend cannot run it: {str(e)[:80]}")
     model.save(tmp_path / f"net{ending}")
     x = np.random.default_rng(2).standard_normal((3, *shape)).astype(np.float32)
@@ -174,12 +174,12 @@ def test_shared_and_nested_models(tmp_path: Path) -> None:
 
 
 def test_a_lambda_is_never_executed(tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
+    canary = str(tmp_path / "canary")
     x = keras.Input((4,), name="x")
-    y = L.Lambda(lambda t: (t, open(str(canary), "w"))[0], output_shape=(4,), name="mine")(x)
+    y = L.Lambda(lambda t: (t, open(canary, "w"))[0], output_shape=(4,), name="mine")(x)
     model = keras.Model(x, L.Dense(2)(y))
-    canary.unlink(missing_ok=True)
+    Path(canary).unlink(missing_ok=True)
     model.save(tmp_path / "net.keras")
     with pytest.raises(nd.NiudaoError, match="mine"):
         nd.read(tmp_path / "net.keras")
-    assert not canary.exists()
+    assert not Path(canary).exists()

@@ -16,17 +16,19 @@ from niudao.formats.keras import config as description
 from niudao.formats.keras.config import Inbound, Layer, Network, Ref
 from niudao.formats.keras.layers import LAYERS
 from niudao.formats.keras.layers.call import Call, Weight
+from niudao.formats.keras.layers.core import TAKE_FLAT, settle
 from niudao.formats.keras.tensor import Tensor
 from niudao.ir.build import Builder
 
 MAX_CALLS = 200_000
 _INTEGERS = frozenset(
-    """Embedding CategoryEncoding IntegerLookup TFOpLambda SlicingOpLambda TensorFlowOpLayer Flatten Reshape Permute RepeatVector Concatenate
-    TimeDistributed Dropout ZeroPadding1D ZeroPadding2D""".split()
+    """Embedding CategoryEncoding IntegerLookup TFOpLambda SlicingOpLambda TensorFlowOpLayer Flatten Reshape Permute RepeatVector
+    Concatenate TimeDistributed Dropout ZeroPadding1D ZeroPadding2D""".split()
 )
 """Classes that take integers as they are; Keras casts them to float for every other layer."""
 _MASKS = frozenset(("mask", "attention_mask", "query_mask", "value_mask", "key_mask", "training"))
-_GARBAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError, OverflowError, MemoryError, RecursionError, ArithmeticError)
+GARBAGE = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+"""What Python raises where a configuration holds something of another kind than any Keras writes."""
 
 Key = tuple[str, int]
 
@@ -43,10 +45,11 @@ class Runner:
     """
 
     def __init__(self, b: Builder, weights: Mapping[Layer, dict[str, Weight]], generation: int, tf_keras: bool, file: str) -> None:
-        self.b, self.weights, self.generation, self.tf_keras, self.file = b, weights, generation, tf_keras, file
+        self.b, self.weights, self.generation, self.tf_keras, self.file = b, dict(weights), generation, tf_keras, file
         self._shared: dict[Any, dict[str, ir.Value]] = {}
         self._used: dict[str, bool] = {}
         self._casts: dict[int, Tensor] = {}
+        self._networks: dict[Any, Network] = {}
         self._calls = 0
 
     def notes(self) -> list[str]:
@@ -88,7 +91,8 @@ class Runner:
         if layer is None:
             raise self._fault(name, f"the network refers to a layer {name!r} that it does not hold.")
         if call < 0 or call >= len(layer.calls):
-            raise self._fault(name, f"the network refers to call {call} of layer {name!r}, which is not there.", got=f"{len(layer.calls)} calls")
+            count = f"{len(layer.calls)} calls"
+            raise self._fault(name, f"the network refers to call {call} of layer {name!r}, which is not there.", got=count)
         return layer, layer.calls[call]
 
     def _pick(self, ref: Ref, done: Mapping[Key, tuple[Tensor, ...]], user: str) -> Tensor:
@@ -112,29 +116,34 @@ class Runner:
         tensors = list(_tensors([args, [v for k, v in kwargs.items() if k not in _MASKS]]))
         if layer.network is not None:
             return tuple(self.network(layer.network, tensors))
-        if layer.operation or layer.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"):
-            kwargs["args"] = args
-        return self._leaf(layer.name, layer.class_name, layer.config, self.weights.get(layer, {}), tensors, kwargs, layer, layer.operation)
+        plain = layer.operation or layer.class_name in ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer")
+        mine = self.weights.get(layer, {})
+        given = tuple(args) if plain else ()
+        return self._leaf(layer.name, layer.class_name, layer.config, mine, tensors, kwargs, layer, layer.operation, given)
 
     def _leaf(
         self, name: str, class_name: str, config: Mapping[str, Any], weights: dict[str, Weight], tensors: Sequence[Tensor],
-        kwargs: Mapping[str, Any], identity: Any, operation: bool = False,
+        kwargs: Mapping[str, Any], identity: Any, operation: bool = False, args: tuple[Any, ...] = (),
     ) -> tuple[Tensor, ...]:
         self._calls += 1
         if self._calls > MAX_CALLS:
-            raise LimitError("the network calls its layers too often.", where=Where(file=self.file, node=name), expected=f"at most {MAX_CALLS:,} calls")
+            where = Where(file=self.file, node=name)
+            raise LimitError("the network calls its layers too often.", where=where, expected=f"at most {MAX_CALLS:,} calls")
         build = (LAYERS.get(f"ops.{class_name}") if operation else None) or LAYERS.get(class_name)
         if build is None:
             raise self._fault(name, f"layer {name!r} is a {class_name}, which has no place here.")
         if not operation and class_name not in _INTEGERS:
             tensors = [self._float(t) for t in tensors]
+        if class_name not in TAKE_FLAT:
+            tensors = [settle(self.b, t) for t in tensors]
         shared = self._shared.setdefault(identity, {})
 
         def nested(inner: Mapping[str, Any], given: dict[str, Weight], *xs: Tensor, tag: str = "") -> Any:
             return self._nested(call, (identity, tag), inner, given, xs)
 
         call = Call(
-            self.b, name, class_name, config, weights, self.generation, self.tf_keras, kwargs=kwargs, shared=shared, nested=nested, file=self.file
+            self.b, name, class_name, config, weights, self.generation, self.tf_keras,
+            kwargs=kwargs, args=args, shared=shared, nested=nested, file=self.file,
         )
         before = self.b.layer, self.b.layer_type
         self.b.layer, self.b.layer_type = name, class_name
@@ -142,7 +151,7 @@ class Runner:
             made = build(call, *tensors)
         except NiudaoError:
             raise
-        except _GARBAGE as e:
+        except GARBAGE as e:
             reason = f"{type(e).__name__}: {e}"[:160]
             raise self._fault(name, f"layer {name!r} ({class_name}) has settings or inputs that do not fit: {reason}.") from e
         finally:
@@ -150,7 +159,11 @@ class Runner:
         for own, weight in weights.items():
             if own != "count":
                 self._used[weight.name] = self._used.get(weight.name, False) or own in call.used
-        return tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        outputs = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        for tensor in outputs:
+            if any(isinstance(d, int) and d < 0 for d in tensor.our_shape):
+                raise self._fault(name, f"layer {name!r} ({class_name}) takes more from its input than there is.", got=str(tensor.shape))
+        return outputs
 
     def _nested(self, outer: Call, identity: Any, inner: Mapping[str, Any], given: dict[str, Weight], xs: Sequence[Tensor]) -> Any:
         """A layer, or a whole network, that another layer wraps."""
@@ -160,7 +173,7 @@ class Runner:
             network = self._shared_network(identity, inner)
             for leaf in network.layers:
                 mine = {k.removeprefix(f"{leaf.name}/"): w for k, w in given.items() if k.startswith(f"{leaf.name}/")}
-                self.weights = {**self.weights, leaf: mine}
+                self.weights[leaf] = mine
             made = tuple(self.network(network, xs))
         else:
             if not isinstance(settings, Mapping):
@@ -170,8 +183,6 @@ class Runner:
         return made[0] if len(made) == 1 else made
 
     def _shared_network(self, identity: Any, inner: Mapping[str, Any]) -> Network:
-        if not hasattr(self, "_networks"):
-            self._networks: dict[Any, Network] = {}
         if identity not in self._networks:
             self._networks[identity] = description.network(inner, self.generation, self.file)
         return self._networks[identity]

@@ -31,6 +31,8 @@ class Inbound:
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    direct: bool = True
+    """Whether the file lists this call; a Sequential lists none."""
 
     def refs(self) -> Iterator[Ref]:
         yield from refs_of([*self.args, *self.kwargs.values()])
@@ -80,7 +82,7 @@ def refs_of(tree: Any) -> Iterator[Ref]:
 def is_network(entry: Mapping[str, Any]) -> bool:
     """Whether a configuration is a network rather than a layer (a subclassed model of another name counts if it lists its layers)."""
     config = entry.get("config")
-    if entry.get("class_name") in NETWORKS:
+    if str(entry.get("class_name")) in NETWORKS:
         return True
     return isinstance(config, Mapping) and isinstance(config.get("layers"), list) and "output_layers" in config
 
@@ -131,8 +133,10 @@ class _Parser:
             return Layer(name, class_name, config if isinstance(config, Mapping) else {}, calls, network(entry, self.generation, self.file))
         if not isinstance(config, Mapping):
             raise self.fault(f"layer {name!r} has no configuration.", name, got=type(config).__name__)
-        module = str(entry.get("module") or "")
-        return Layer(name, class_name, config, calls, operation=".ops." in f".{module}.")
+        module = entry.get("module")
+        # HDF5 files of Keras 3 name no module; there only layers say whether they are trainable
+        bare = module is None and self.generation == 3 and bool(calls) and calls[0].direct and "trainable" not in config
+        return Layer(name, class_name, config, calls, operation=bare or ".ops." in f".{module}.")
 
     def sequential(self, entry: Mapping[str, Any]) -> Network:
         config = entry.get("config")
@@ -144,12 +148,14 @@ class _Parser:
             shape = self._first_shape(entries[0]) or (config.get("build_input_shape") if isinstance(config, Mapping) else None)
             shape = shape or _build_shape(entry)
             first = self.layer(entries[0], (), 0)
-            given = {"batch_input_shape": shape} if isinstance(shape, list) else {}
-            dtype = first.config.get("input_dtype", first.config.get("dtype")) if first.class_name == "Embedding" or "input_dtype" in first.config else None
-            given |= {"dtype": "int32" if first.class_name == "Embedding" and str(dtype).startswith("float") else dtype} if dtype else {}
+            given: dict[str, Any] = {"batch_input_shape": shape} if isinstance(shape, list) else {}
+            if first.class_name == "Embedding":
+                given["dtype"] = "int32"
+            elif "input_dtype" in first.config:
+                given["dtype"] = first.config["input_dtype"]
             layers.append(Layer(f"{first.name}_input", "InputLayer", given | {"name": f"{first.name}_input"}, ()))
         for k, item in enumerate(entries):
-            calls = (Inbound((Ref(layers[-1].name, 0, 0),), {}),) if layers else ()
+            calls = (Inbound((Ref(layers[-1].name, 0, 0),), {}, direct=False),) if layers else ()
             layers.append(self.layer(item, calls, k))
         if len(layers) < 2 and not entries:
             raise self.fault("a Sequential has no layers.", name)
@@ -164,11 +170,11 @@ class _Parser:
         if not isinstance(config, Mapping):
             return None
         shape = config.get("batch_input_shape") or config.get("batch_shape")
-        if shape is None and isinstance(config.get("layer"), Mapping):  # a wrapper around the layer that knows
-            shape = None if entry["class_name"] == "TimeDistributed" else self._first_shape(config["layer"])
+        if shape is None and isinstance(config.get("layer"), Mapping) and entry.get("class_name") != "TimeDistributed":
+            shape = self._first_shape(config["layer"])  # a wrapper around the layer that knows
         if shape is None and isinstance(config.get("input_shape"), list):
             shape = [None, *config["input_shape"]]
-        if shape is None and isinstance(config.get("input_dim"), int) and entry["class_name"] not in ("Embedding",):
+        if shape is None and isinstance(config.get("input_dim"), int) and entry.get("class_name") != "Embedding":
             shape = [None, config["input_dim"]]
         return shape
 
@@ -195,13 +201,12 @@ class _Parser:
                 return type(tree)(shift(x) for x in tree)
             return {k: shift(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
 
-        layers = [
-            self.layer(e, tuple(Inbound(shift(c.args), shift(dict(c.kwargs))) for c in calls), k) for k, (e, calls) in enumerate(zip(entries, raw, strict=True))
-        ]
+        moved = [tuple(Inbound(shift(c.args), shift(dict(c.kwargs))) for c in calls) for calls in raw]
+        layers = [self.layer(e, calls, k) for k, (e, calls) in enumerate(zip(entries, moved, strict=True))]
         self._distinct(layers)
         if not inputs or not outputs:
             raise self.fault("the network names no inputs or no outputs.", name)
-        return Network(name, str(entry["class_name"]), tuple(layers), tuple(inputs), tuple(shift(r) for r in outputs))
+        return Network(name, str(entry.get("class_name")), tuple(layers), tuple(inputs), tuple(shift(r) for r in outputs))
 
     def _distinct(self, layers: list[Layer]) -> None:
         seen: set[str] = set()
@@ -278,7 +283,7 @@ def _keras3(item: Any) -> Any:
     kind, config = item.get("class_name"), item.get("config")
     if kind == "__keras_tensor__" and isinstance(config, Mapping):
         history = config.get("keras_history")
-        if isinstance(history, list) and len(history) == 3 and isinstance(history[0], str) and all(type(x) is int and x >= 0 for x in history[1:]):
+        if isinstance(history, list) and len(history) == 3 and isinstance(history[0], str) and all(type(x) is int for x in history[1:]):
             return Ref(*history)
         return None
     if kind in ("__tensor__", "__numpy__") and isinstance(config, Mapping):

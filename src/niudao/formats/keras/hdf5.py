@@ -186,7 +186,8 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
                 inner = f"{path}/{name}" if path else name
                 kind = group.id.links.get_info(name.encode()).type
                 if kind != h5py.h5l.TYPE_HARD:
-                    raise ReadError("the HDF5 file holds a link, which is not followed.", where=region.where(inner), expected="plain groups and arrays")
+                    where = region.where(inner)
+                    raise ReadError("the HDF5 file holds a link, which is not followed.", where=where, expected="plain groups and arrays")
                 item = group[name]
                 if isinstance(item, h5py.Group):
                     below.append((inner, item, depth + 1))
@@ -211,6 +212,11 @@ def _attributes(region: Region, path: str, group: h5py.Group, wanted: frozenset[
         if name.rstrip("0123456789") not in wanted and name not in wanted:
             continue
         attribute = group.attrs.get_id(name)
+        if attribute.shape is None or not prod(attribute.shape):
+            found[name] = []
+            continue
+        if attribute.get_type().get_class() != h5py.h5t.STRING:  # other kinds, read from damaged bytes, can crash the library itself
+            raise ReadError(f"the attribute {name} is no text.", where=region.where(path))
         if prod(attribute.shape or ()) * attribute.dtype.itemsize > size:
             raise ReadError(f"the attribute {name} declares more than the file holds.", where=region.where(path))
         found[name] = group.attrs[name]
@@ -233,13 +239,16 @@ def _dataset(region: Region, path: str, item: h5py.Dataset, size: int) -> Datase
     if layout == h5py.h5d.CHUNKED:
         filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
         if not set(filters) <= _FILTERS:
-            raise ReadError("an array of the HDF5 file is compressed in a way that is not read.", where=where, expected="gzip or lzf", got=str(filters))
+            reason = "an array of the HDF5 file is compressed in a way that is not read."
+            raise ReadError(reason, where=where, expected="gzip or lzf", got=str(filters))
         chunk = prod(plist.get_chunk()) * item.dtype.itemsize
         if count > _DEFLATE_RATIO * max(1, len(filters)) * stored or chunk > _CHUNK:
-            raise ReadError("an array of the HDF5 file declares more than its compressed bytes can hold.", where=where, got=f"{count:,} bytes from {stored:,}")
+            reason = "an array of the HDF5 file declares more than its compressed bytes can hold."
+            raise ReadError(reason, where=where, got=f"{count:,} bytes from {stored:,}")
         return Dataset(region, path, shape, item.dtype, None)
     if count > stored:
-        raise ReadError("an array of the HDF5 file declares more than it stores.", where=where, expected=f"{count:,} bytes", got=f"{stored:,}")
+        reason = "an array of the HDF5 file declares more than it stores."
+        raise ReadError(reason, where=where, expected=f"{count:,} bytes", got=f"{stored:,}")
     offset = item.id.get_offset() if layout == h5py.h5d.CONTIGUOUS and count else None
     if offset is not None and offset + count > size:
         raise ReadError("the HDF5 file is cut short.", where=where, expected=f"at least {offset + count:,} bytes", got=f"{size:,}")

@@ -49,6 +49,8 @@ def unflipped(class_name: str, config: Mapping[str, Any], found: dict[str, Weigh
 
 def keras1(class_name: str, config: Mapping[str, Any], stored: list[Weight], label: str) -> dict[str, Weight] | None:
     """The arrays of a Keras 1 layer under modern names and in modern shapes; None where nothing is special about them."""
+    if not isinstance(config, Mapping):
+        return None
     inner = config.get("layer")
     if class_name == "TimeDistributed" and isinstance(inner, Mapping):
         return keras1(str(inner.get("class_name")), inner.get("config") or {}, stored, label)
@@ -84,4 +86,5 @@ def keras1(class_name: str, config: Mapping[str, Any], stored: list[Weight], lab
     if moves is None or not stored or len(stored[0].shape) < 4:
         return None
     names = ["kernel", "bias"][: len(stored)]
-    return {n: changed(w, moves, f"{label}/{n}") if n == "kernel" else replace(w, name=f"{label}/{n}") for n, w in zip(names, stored, strict=False)}
+    pairs = list(zip(names, stored, strict=False))
+    return {n: changed(w, moves, f"{label}/{n}") if n == "kernel" else replace(w, name=f"{label}/{n}") for n, w in pairs}

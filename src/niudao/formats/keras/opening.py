@@ -223,16 +223,16 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
 def _member(path: Path, archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str, limit: int) -> bytes:
     """The bytes of one member, never more than it declares or than the limit."""
     if name not in members:
-        raise ReadError(
-            f"{path.name} is an archive without {name}.", where=path, expected="config.json and model.weights.h5", got=", ".join(list(members)[:4])
-        )
+        held = ", ".join(list(members)[:4])
+        raise ReadError(f"{path.name} is an archive without {name}.", where=path, expected="config.json and model.weights.h5", got=held)
     info = members[name]
     if info.file_size > limit:
         raise LimitError(f"{name} in the archive is too long.", where=path, expected=f"at most {limit:,} bytes", got=f"{info.file_size:,}")
     with archive.open(info) as f:
         data = f.read(info.file_size + 1)
     if len(data) != info.file_size:
-        raise ReadError(f"{name} in the archive has another length than declared.", where=path, expected=f"{info.file_size:,}", got=f"{len(data):,}")
+        reason = f"{name} in the archive has another length than declared."
+        raise ReadError(reason, where=path, expected=f"{info.file_size:,}", got=f"{len(data):,}")
     return data
 
 

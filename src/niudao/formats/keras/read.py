@@ -11,10 +11,10 @@ import onnx_ir as ir
 
 from niudao.errors import InvalidModel, ReadError, Refusal, Unsupported, UsageError, Where
 from niudao.formats.keras import config as description
-from niudao.formats.keras.build import Runner
+from niudao.formats.keras.build import GARBAGE, Runner
 from niudao.formats.keras.config import Layer, Network
-from niudao.formats.keras.opening import Container, open_container
 from niudao.formats.keras.layers import LAYERS, load_all
+from niudao.formats.keras.opening import Container, open_container
 from niudao.formats.keras.tensor import Tensor
 from niudao.formats.keras.weights import Binder
 from niudao.ir import card
@@ -23,7 +23,7 @@ from niudao.ir.build import Builder
 NOTES = "niudao.notes"
 """Model metadata: a JSON list of sentences about what the reader left out."""
 
-_TYPES = {"int32": ir.DataType.INT32, "int64": ir.DataType.INT64, "uint8": ir.DataType.UINT8, "bool": ir.DataType.BOOL, "int8": ir.DataType.INT8}
+_TYPES = {t.lower(): ir.DataType[t] for t in ("INT8", "UINT8", "INT32", "INT64", "BOOL")}
 
 
 def read(path: Path, *, weights: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
@@ -43,15 +43,17 @@ def read(path: Path, *, weights: Path | None = None, shapes: Mapping[str, tuple[
     """
     path = Path(path)
     box = open_container(path, weights)
-    generation = _generation(box)
     load_all()
-    network = description.network(box.config, generation, str(path))
-    _refuse_unknown(network, str(path))
     try:
-        model = _build(box, network, generation, shapes or {})
+        generation = _generation(box)
+        network = description.network(box.config, generation, str(path))
+        _refuse_unknown(network, str(path))
+        return _build(box, network, generation, shapes or {})
     except InvalidModel as e:
-        raise ReadError(e.message, where=Where(file=str(path), node=e.where.node, attribute=e.where.attribute), expected=e.expected, got=e.got, next=e.next) from e
-    return model
+        where = Where(file=str(path), node=e.where.node, attribute=e.where.attribute)
+        raise ReadError(e.message, where=where, expected=e.expected, got=e.got, next=e.next) from e
+    except GARBAGE as e:
+        raise ReadError(f"the configuration is none that Keras writes: {type(e).__name__}: {str(e)[:120]}.", where=path) from e
 
 
 def _generation(box: Container) -> int:
@@ -80,7 +82,8 @@ def known(class_name: str, operation: bool = False) -> bool:
 
 def _advice(class_name: str) -> tuple[str, str | None, tuple[str, ...], str]:
     if class_name == "Lambda":
-        return "it holds Python code, which is never executed", None, (), "replace it by a named layer, or register a reader for it with --plugin"
+        remedy = "replace it by a named layer, or register a reader for it with --plugin"
+        return "it holds Python code, which is never executed", None, (), remedy
     return "no reader knows this class of layer", None, (), "register one with --plugin"
 
 
@@ -124,20 +127,23 @@ def _build(box: Container, network: Network, generation: int, shapes: Mapping[st
     binder = Binder(box, generation, file)
     b = Builder(network.name)
     runner = Runner(b, binder.bind(network), generation, _tf_keras(box, generation), file)
-    inputs = [_input(b, network, ref.layer, shapes, file) for ref in network.inputs]
+    inputs = [_input(b, network, ref.layer, shapes, file, _noted(box, "inputs", i)) for i, ref in enumerate(network.inputs)]
     unknown = sorted(set(shapes) - {v.name for v in b.inputs})
     if unknown:
         raise UsageError(f"the network has no input {unknown[0]!r}.", where=box.path, expected=", ".join(str(v.name) for v in b.inputs))
     outputs = runner.network(network, inputs)
     b.layer = b.layer_type = ""
     taken: set[str] = set()
-    for ref, tensor in zip(network.outputs, outputs, strict=True):
+    for i, (ref, tensor) in enumerate(zip(network.outputs, outputs, strict=True)):
         name, k = ref.layer, 0
         while name in taken:
             k += 1
             name = f"{ref.layer}_{k}"
         taken.add(name)
-        if tensor.rank not in (4, 5):
+        noted = _noted(box, "outputs", i)
+        if noted is not None and len(noted) == tensor.rank:
+            tensor = tensor.order(b, noted)
+        elif tensor.rank not in (4, 5):
             tensor = tensor.source_order(b)
         elif tensor.perm != tuple(range(tensor.rank)):
             tensor = tensor.channels_first(b, tensor.perm[1])
@@ -162,7 +168,19 @@ def _tf_keras(box: Container, generation: int) -> bool:
     return minor >= 4
 
 
-def _input(b: Builder, network: Network, name: str, shapes: Mapping[str, tuple[int, ...]], file: str) -> Tensor:
+def _noted(box: Container, kind: str, i: int) -> tuple[int, ...] | None:
+    """The order of axes that our own writer noted for an input or output."""
+    noted = box.extra.get("layouts")
+    rows = noted.get(kind) if isinstance(noted, Mapping) else None
+    row = rows[i] if isinstance(rows, list) and i < len(rows) else None
+    if not isinstance(row, list) or not all(type(p) is int for p in row) or sorted(row) != list(range(len(row))):
+        return None
+    return tuple(row)
+
+
+def _input(
+    b: Builder, network: Network, name: str, shapes: Mapping[str, tuple[int, ...]], file: str, noted: tuple[int, ...] | None
+) -> Tensor:
     layer = network.find(name)
     if layer is None or layer.class_name != "InputLayer":
         raise ReadError(f"the network's input {name!r} is no input layer.", where=Where(file=file, node=name))
@@ -170,17 +188,19 @@ def _input(b: Builder, network: Network, name: str, shapes: Mapping[str, tuple[i
     if name in shapes:
         given = tuple(shapes[name])
         if shape is not None and (len(given) != len(shape) or any(s not in (None, g) for s, g in zip(shape, given, strict=True))):
-            raise UsageError(f"the shape given for {name!r} contradicts the file.", where=Where(file=file, node=name), expected=str(shape), got=str(given))
+            where = Where(file=file, node=name)
+            raise UsageError(f"the shape given for {name!r} contradicts the file.", where=where, expected=str(shape), got=str(given))
         shape = given
     if shape is None:
-        raise ReadError(
-            f"the shape of the input {name!r} is not in the file.", where=Where(file=file, node=name), next="name it with --shape, batch first",
-        )
+        where = Where(file=file, node=name)
+        raise ReadError(f"the shape of the input {name!r} is not in the file.", where=where, next="name it with --shape, batch first")
     if not 1 <= len(shape) <= 8 or not all(d is None or (isinstance(d, int) and 0 < d < 1 << 31) for d in shape):
         raise ReadError(f"the input {name!r} has no usable shape.", where=Where(file=file, node=name), got=str(shape)[:80])
     dtype = _TYPES.get(str(layer.config.get("dtype")), ir.DataType.FLOAT)
     perm = tuple(range(len(shape)))
-    if len(shape) in (4, 5) and not channels_first(network):
+    if noted is not None and len(noted) == len(shape):
+        perm = noted
+    elif len(shape) in (4, 5) and not channels_first(network):
         perm = (0, len(shape) - 1, *range(1, len(shape) - 1))
     value = b.input(name, [shape[p] for p in perm], dtype)
     card.set_layout(value, perm)
@@ -212,7 +232,11 @@ def channels_first(network: Network) -> bool:
 
 
 def _layouts(network: Network) -> list[bool]:
-    return [said for x in network.layers for said in (_layouts(x.network) if x.network is not None else [_layout(x.config)]) if said is not None]
+    found: list[bool] = []
+    for layer in network.layers:
+        said = _layouts(layer.network) if layer.network is not None else [_layout(layer.config)]
+        found += [s for s in said if s is not None]
+    return found
 
 
 def _layout(config: Mapping[str, Any]) -> bool | None:

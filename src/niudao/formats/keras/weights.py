@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from niudao.errors import ReadError, Where
-from niudao.formats.keras.config import Layer, Network, is_network
-from niudao.formats.keras.opening import ARCHIVE_ROOTS, Container
-from niudao.formats.keras.hdf5 import Dataset, names
+from niudao.formats.keras.config import Layer, Network, is_network, network
+from niudao.formats.keras.hdf5 import Dataset, names, text
 from niudao.formats.keras.layers.call import Weight
 from niudao.formats.keras.legacy import keras1, unflipped
+from niudao.formats.keras.opening import ARCHIVE_ROOTS, Container
 
 FROZEN = frozenset(("moving_mean", "moving_variance", "mean", "variance", "count"))
 """Weights that no gradient changes: in a nested network's group they come last."""
@@ -37,6 +37,8 @@ def _flag(config: Mapping[str, Any], *keys: str, default: bool = True) -> bool:
 
 def variable_names(class_name: str, config: Mapping[str, Any]) -> list[str]:
     """A layer's weights under its own names, in the order in which Keras makes them; empty for a class without or unknown ones."""
+    if not isinstance(config, Mapping):
+        return []
     bias = ["bias"] if _flag(config, "use_bias", "bias") else []
     if class_name in ("TimeDistributed", "Bidirectional") or isinstance(config.get("layer"), Mapping):
         inner = config.get("layer")
@@ -88,6 +90,14 @@ class Binder:
         self.arrays: Mapping[str, Dataset] = box.contents.datasets if box.contents is not None else {}
         self.groups: Mapping[str, Mapping[str, Any]] = box.contents.groups if box.contents is not None else {}
         self.bound: set[str] = set()
+        self._inside: dict[str, list[str]] = {}  # group -> the arrays that lie directly in it
+        self._holding: set[str] = set()  # every group with an array somewhere below
+        for path in self.arrays:
+            above = path.rpartition("/")[0]
+            self._inside.setdefault(above, []).append(path)
+            while above and above not in self._holding:
+                self._holding.add(above)
+                above = above.rpartition("/")[0]
 
     def bind(self, network: Network) -> dict[Layer, Any]:
         """Leaf layer -> its weights by own name; for a network inside a wrapper the weights carry layer names in front."""
@@ -108,7 +118,8 @@ class Binder:
     def _weight(self, path: str, name: str) -> Weight:
         data = self.arrays[path]
         self.bound.add(path)
-        return Weight(name, data.shape, data.load, data.mapped if data.mapped() is not None else None)
+        mapped = data.mapped()
+        return Weight(name, data.shape, data.load, None if mapped is None else lambda: mapped)
 
     # by layer name
 
@@ -117,11 +128,12 @@ class Binder:
         listed = names(dict(self.groups.get(root, {})), "layer_names")
         if listed is None:
             if self.arrays:
-                raise ReadError("the weights file lists no layers.", where=Where(file=self.file), expected="an attribute layer_names, or groups of Keras 3")
+                where = Where(file=self.file)
+                raise ReadError("the weights file lists no layers.", where=where, expected="an attribute layer_names, or groups of Keras 3")
             listed = []
         known = {layer.name for layer in network.layers}
         mapping = {n: n for n in listed}
-        weighted = [layer for layer in network.layers if any(True for _ in _leaves_with_weights(layer))]
+        weighted = [layer for layer in network.layers if _has_weights(layer)]
         if not {x.name for x in weighted} <= set(listed):
             # weights saved from a model whose layers had other names: Keras itself then goes by order
             stored = [n for n in listed if self._stored(n)]
@@ -140,7 +152,8 @@ class Binder:
         for name in listed or []:
             path = f"{group}/{name}"
             if path not in self.arrays:
-                raise ReadError(f"the weights file lists {name!r} of layer {layer!r} but does not hold it.", where=Where(file=self.file, node=layer))
+                where = Where(file=self.file, node=layer)
+                raise ReadError(f"the weights file lists {name!r} of layer {layer!r} but does not hold it.", where=where)
             found.append((name, path))
         return found
 
@@ -191,11 +204,15 @@ class Binder:
         elif class_name == "MultiHeadAttention":
             own = ["/".join(_clean(n).split("/")[-2:]) for n, _ in stored]
         elif isinstance(inner, Mapping) and is_network(inner):
-            own = [_clean(n).removeprefix(f"{name}/") for n, _ in stored]
+            shares = self._divide(network(inner, self.generation, self.file), stored)
+            parts = {leaf: self._own(leaf.name, leaf.class_name, leaf.config, mine) for leaf, mine in shares.items()}
+            return {f"{leaf.name}/{n}": w for leaf, part in parts.items() for n, w in part.items()}
         else:
             own = [_clean(n).split("/")[-1] for n, _ in stored]
-        if (self.generation == 1 or len(expected) != len(stored)) and (old := keras1(class_name, config, [self._weight(p, f"{label}/{_clean(n).split('/')[-1]}") for n, p in stored], label)):
-            return self._turned(class_name, config, old)
+        if self.generation == 1 or len(expected) != len(stored):
+            arrays = [self._weight(p, f"{label}/{_clean(n).split('/')[-1]}") for n, p in stored]
+            if old := keras1(class_name, config, arrays, label):
+                return self._turned(class_name, config, old)
         if expected and set(own) != set(expected) and len(expected) == len(stored):
             own = expected
         if len(set(own)) != len(own):
@@ -224,32 +241,31 @@ class Binder:
         doubled = root.endswith(ARCHIVE_ROOTS[1])
         below = [g for g in self.groups if g.startswith(f"{root}/") and "/" not in g[len(root) + 1 :]]
         titled: dict[str, str] = {}
-        for group in below:
-            title = self.groups.get(f"{group}/vars", {}).get("name")
+        for each in below:
+            title = self.groups.get(f"{each}/vars", {}).get("name")
             if title is not None:
-                titled.setdefault(title.decode("utf-8", "replace") if isinstance(title, bytes) else str(title), group)
+                titled.setdefault(text(title), each)
+        holding = [g for g in below if g in self._holding]
         counts: dict[str, int] = {}
         found: list[tuple[Layer, str | None]] = []
         for layer in layers:
             kind = snake(layer.class_name)
+            group: str | None
             if doubled:
                 # every layer is counted more than once there, so numbers have gaps: go by order among the groups that hold something
-                if not any(True for _ in _leaves_with_weights(layer)):
+                if not _has_weights(layer):
                     found.append((layer, titled.get(layer.name)))
                     continue
-                mine = sorted((g for g in below if _base(g[len(root) + 1 :], kind) is not None and self._holds(g)), key=lambda g: _base(g[len(root) + 1 :], kind) or 0)
+                numbered = {n: g for g in holding if (n := _base(g[len(root) + 1 :], kind)) is not None}
                 k = counts.get(kind, 0)
-                group = mine[k] if k < len(mine) else None
+                group = numbered[sorted(numbered)[k]] if k < len(numbered) else None
             else:
                 k = counts.get(kind, 0)
                 group = f"{root}/{kind}_{k}" if k else f"{root}/{kind}"
             counts[kind] = k + 1
-            chosen = titled.get(layer.name) if layer.name in titled else group
+            chosen = titled.get(layer.name, group)
             found.append((layer, chosen if chosen in self.groups else None))
         return found
-
-    def _holds(self, group: str) -> bool:
-        return any(p.startswith(f"{group}/") for p in self.arrays)
 
     def _collect(self, label: str, class_name: str, config: Mapping[str, Any], group: str) -> Named:
         """A leaf's arrays from its group, which Keras divides by the attributes that hold them."""
@@ -257,13 +273,11 @@ class Binder:
         if class_name == "Bidirectional" and isinstance(inner, Mapping):
             found: Named = {}
             for way in ("forward", "backward"):
-                part = self._collect(f"{label}/{way}", str(inner.get("class_name")), inner.get("config") or {}, f"{group}/{way}_layer")
-                found |= {f"{way}/{n}": w for n, w in part.items()}
+                below = self._collect(f"{label}/{way}", str(inner.get("class_name")), inner.get("config") or {}, f"{group}/{way}_layer")
+                found |= {f"{way}/{n}": w for n, w in below.items()}
             return found
         if isinstance(inner, Mapping) and f"{group}/layer" in self.groups:
             if is_network(inner):
-                from niudao.formats.keras.config import network
-
                 scoped: dict[Layer, Named] = {}
                 self._by_class(network(inner, self.generation, self.file), f"{group}/layer", scoped)
                 return {f"{leaf.name}/{n}": w for leaf, part in scoped.items() for n, w in part.items()}
@@ -272,17 +286,18 @@ class Binder:
             found = {}
             for part, own in (("query", "query"), ("key", "key"), ("value", "value"), ("output", "attention_output")):
                 for place in (f"{group}/{part}_dense", f"{group}/_{part}_dense"):
-                    found |= {f"{own}/{n}": w for n, w in self._numbered(f"{label}/{own}", place, ["kernel", "bias"]).items()}
+                    arrays = self._numbered(f"{label}/{own}", place, ["kernel", "bias"])
+                    found |= {f"{own}/{n}": w for n, w in arrays.items()}
             return found
         expected = variable_names(class_name, config)
         for place in (group, f"{group}/cell"):
-            if part := self._numbered(label, place, expected):
-                return part
+            if arrays := self._numbered(label, place, expected):
+                return arrays
         return {}
 
     def _numbered(self, label: str, group: str, expected: list[str]) -> Named:
         prefix = f"{group}/vars/"
-        paths = sorted((p for p in self.arrays if p.startswith(prefix)), key=lambda p: (len(p), p))
+        paths = sorted(self._inside.get(f"{group}/vars", ()), key=lambda p: (len(p), p))
         found = {}
         for k, path in enumerate(paths):
             own = expected[k] if k < len(expected) else path[len(prefix) :]
@@ -318,8 +333,9 @@ def leaves_of(network: Network) -> Iterable[Layer]:
             yield layer
 
 
-def _leaves_with_weights(layer: Layer) -> Iterable[Layer]:
+def _has_weights(layer: Layer) -> bool:
     for leaf in leaves_of(layer.network) if layer.network is not None else (layer,):
         inner = leaf.config.get("layer")
         if variable_names(leaf.class_name, leaf.config) or (isinstance(inner, Mapping) and is_network(inner)):
-            yield leaf
+            return True
+    return False

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from niudao.errors import Refusal, Unsupported, UsageError, Where
 from niudao.formats import WriteReport, files
 from niudao.formats.keras import archive_out
-from niudao.formats.keras.emit.network import Network, emit
+from niudao.formats.keras.emit.network import Network, emit, layouts
 from niudao.ir import card
 
 
@@ -90,8 +90,14 @@ def refusals(model: ir.Model) -> list[Refusal]:
 
 
 def facts(model: ir.Model, generation: str) -> str:
-    """Input card, class names, source, and the generations of Keras to which the file means the same, as the text that travels inside it."""
+    """Input card, class names, source, and the generations of Keras to which the file means the same: the text that travels inside it."""
     cards = card.get_json(model.metadata_props, card.CARD) or {}
     generations = [generation] if generation else ["2", "3"]
-    known = {"card": cards, "classes": card.get_classes(model), "source": card.get_source(model), "generations": generations}
+    known = {
+        "card": cards,
+        "classes": card.get_classes(model),
+        "source": card.get_source(model),
+        "generations": generations,
+        "layouts": layouts(model),
+    }
     return json.dumps(known, ensure_ascii=False)

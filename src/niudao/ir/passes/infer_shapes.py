@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -271,7 +272,10 @@ def _unknown(value: ir.Value | None) -> np.ndarray[Any, Any]:
     """Unknown elements of a known number."""
     if value is None or value.shape is None or not all(isinstance(d, int) for d in value.shape):
         raise ValueError("not known")
-    return np.full(tuple(value.shape.numpy()), None, dtype=object)
+    dims = tuple(value.shape.numpy())
+    if prod(dims) > _LIMIT:  # a declared shape, which may be any
+        raise ValueError("too many to follow")
+    return np.full(dims, None, dtype=object)
 
 
 def _same(_: ir.Node, items: Known) -> np.ndarray[Any, Any]:

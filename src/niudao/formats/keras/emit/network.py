@@ -56,7 +56,7 @@ def emit(model: ir.Model, *, operations: bool, hard_slope: float = 0.0) -> Netwo
         hard_slope: Slope of what the target calls hard_sigmoid; 0 where its versions disagree.
     """
     net = Net(model, operations, hard_slope)
-    channels_last = card.get_source(model).get("format") not in ("keras", "tensorflow", "tflite")
+    channels_last = turns_pictures(model)
     for value in model.graph.inputs:
         if value.name not in model.graph.initializers:
             _guard(net, None, value.name or "input", "Input", partial(_input, net, value, channels_last))
@@ -166,6 +166,18 @@ def _input(net: Net, value: ir.Value, channels_last: bool) -> None:
     net.layers.append(layer)
     net.inputs.append(layer)
     net.put(value, Tensor(layer, 0, tuple(shape), axes))
+
+
+def turns_pictures(model: ir.Model) -> bool:
+    """Whether 4-D and 5-D inputs and outputs without a recorded layout become channels-last: not where the source was so anyway."""
+    return card.get_source(model).get("format") not in ("keras", "tensorflow", "tflite")
+
+
+def layouts(model: ir.Model) -> dict[str, list[list[int]]]:
+    """Where our axes lie in the Keras file, input by input and output by output."""
+    turn = turns_pictures(model)
+    groups = {"inputs": model.graph.inputs, "outputs": model.graph.outputs}
+    return {k: [list(_layout(v, len(v.shape), turn)) if v.shape is not None else [] for v in vs] for k, vs in groups.items()}
 
 
 def _layout(value: ir.Value, rank: int, channels_last: bool) -> tuple[int, ...]:

@@ -82,7 +82,7 @@ SIMPLE: dict[str, Maker] = {
     "tanh_shrink": _tanh_shrink,
     "log_sigmoid": _log_sigmoid,
     "squareplus": _square_plus,
-    "threshold_relu": _op("ThresholdedRelu", alpha=1.0),
+    "leaky_relu": _op("LeakyRelu", alpha=0.2),
 }
 LINEAR = (None, "linear")
 

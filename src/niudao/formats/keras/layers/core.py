@@ -38,6 +38,10 @@ class Flat(Tensor):
         return rows
 
 
+TAKE_FLAT = frozenset(("Dense", "Dropout", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout", "Identity"))
+"""Layers that leave the order of a flattened picture to whoever comes next, or make use of it."""
+
+
 def flat(b: Builder, x: Tensor) -> Tensor:
     """Everything but the batch in one axis, in the order in which it lies."""
     return Tensor.plain(b.op("Reshape", x.value, b.const([0, -1] if x.rank > 1 else [-1, 1])))

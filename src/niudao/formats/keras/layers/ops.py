@@ -11,6 +11,7 @@ import onnx_ir as ir
 from niudao.formats.keras.layers import reads
 from niudao.formats.keras.layers.activations import SIMPLE, activate
 from niudao.formats.keras.layers.call import Call
+from niudao.formats.keras.layers.core import settle
 from niudao.formats.keras.layers.merge import concat
 from niudao.formats.keras.tensor import Tensor
 
@@ -118,7 +119,7 @@ def argument(call: Call, position: int, *names: str, default: Any = None) -> Any
 def operand(call: Call, item: Any) -> Tensor:
     """A tensor as it is, a number or a list of numbers as a constant."""
     if isinstance(item, Tensor):
-        return item
+        return settle(call.b, item)
     if isinstance(item, Mapping):
         item = item.get("config", item)
         item = item.get("value", item) if isinstance(item, Mapping) else item
@@ -304,9 +305,22 @@ def matmul(call: Call, *xs: Tensor) -> Tensor:
 @reads("ops.Where")
 def where(call: Call, *xs: Tensor) -> Tensor:
     items = [operand(call, argument(call, i, n)) for i, n in enumerate(("condition", "x1", "x2"))]
+    if items[0].value.dtype != ir.DataType.BOOL:
+        items[0] = items[0].like(call.b.op("Cast", items[0].value, to=TYPES["bool"]))
     same = broadcast(call, items)
     wide = max(same, key=lambda t: t.rank)
     return wide.like(call.b.op("Where", *(t.value for t in same)))
+
+
+@reads("ops.Argmax", "ops.Argmin")
+def arg_extreme(call: Call, *xs: Tensor) -> Tensor:
+    axis, keep = argument(call, 1, "axis"), bool(argument(call, 2, "keepdims", default=False))
+    if axis is None:
+        raise call.refuse("the extreme over all axes is not read", attribute="axis")
+    x = xs[0] if keep else xs[0].source_order(call.b)
+    kind = "ArgMax" if call.class_name.endswith("max") else "ArgMin"
+    y = call.b.op(kind, x.value, axis=x.axis(int(axis)), keepdims=int(keep))
+    return x.like(y) if keep else Tensor.plain(y)
 
 
 @reads("ops.GetItem")

@@ -23,6 +23,10 @@ import onnx_ir as ir
 from niudao.errors import Refusal, Where
 from niudao.ir import card
 from niudao.ir.build import plain
+from niudao.ir.values import dims as dims
+from niudao.ir.values import known as known
+from niudao.ir.values import rank as rank
+from niudao.ir.values import set_inputs as set_inputs
 
 Adapter = Callable[["Lift", ir.Node], None]
 
@@ -166,39 +170,6 @@ class Lift:
         """Keep the first `count` outputs; those behind must be unused."""
         if len(node.outputs) > count:
             node.resize_outputs(count)
-
-
-def rank(value: ir.Value | None) -> int | None:
-    """Number of axes, where it is known."""
-    if value is None:
-        return None
-    if value.shape is not None:
-        return len(value.shape)
-    return len(value.const_value.shape) if value.const_value is not None else None
-
-
-def dims(value: ir.Value | None) -> list[int | None] | None:
-    """Sizes of the axes, None for those that are open; None where even the rank is."""
-    if value is None or value.shape is None:
-        return None
-    return [d if isinstance(d, int) else None for d in value.shape]
-
-
-def known(value: ir.Value | None, limit: int = 1 << 16) -> np.ndarray[Any, Any] | None:
-    """The array of a small constant."""
-    if value is None or value.const_value is None or value.const_value.size > limit:
-        return None
-    return value.const_value.numpy()
-
-
-def set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
-    """Give a node another list of inputs; trailing gaps are dropped."""
-    wanted = list(inputs)
-    while wanted and wanted[-1] is None:
-        wanted.pop()
-    node.resize_inputs(len(wanted))
-    for i, value in enumerate(wanted):
-        node.replace_input_with(i, value)
 
 
 def used(value: ir.Value) -> bool:

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from niudao.errors import ReadError, Refusal, Unsupported, Where
 from niudao.formats.onnx.infer import infer_node
 from niudao.formats.onnx.lift import Lift, next_adapter
-from niudao.formats.onnx.lower import Lower, lower_node
 from niudao.formats.onnx.repair import repair_node
 from niudao.ir import OPSET, card
+from niudao.ir.lower import Lower, lower_node
 from niudao.ir.validate import subgraphs
 
 NEWEST = 28

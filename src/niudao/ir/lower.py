@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from niudao.formats.onnx.lift import dims, known, rank, set_inputs
-from niudao.ir import OPSET
+from niudao.errors import Refusal, Unsupported, Where
+from niudao.ir import OPSET, card
 from niudao.ir.validate import subgraphs
+from niudao.ir.values import dims, known, rank, set_inputs
 
 OLDEST = 13
 
@@ -347,3 +348,43 @@ def nodes(model: ir.Model) -> list[ir.Node]:
         found.append(node)
         stack.extend(n for g in subgraphs(node) for n in g)
     return found
+
+
+def lowered(model: ir.Model, opset: int, where: Where | None = None) -> ir.Model:
+    """A copy of the model at an older opset; weights are shared.
+
+    Raises:
+        Unsupported: Nodes that this opset cannot express, all of them.
+    """
+    copy = model.clone()
+    lower = Lower(copy, dry=False)
+    refused = []
+    if opset < OPSET:
+        for node in nodes(copy):
+            reason = lower_node(lower, node, opset)
+            if reason is not None:
+                refused.append(Refusal(card.layer_of(node), node.op_type, reason))
+    if refused:
+        raise Unsupported(f"ONNX opset {opset}", refused, where=where, next="leave the opset out")
+    copy.opset_imports[""] = opset
+    for function in copy.functions.values():
+        if "" in function.opset_imports:
+            function.opset_imports[""] = opset
+    _drop_unused_constants(copy)
+    copy.ir_version = ir_version(opset, functions=bool(copy.functions))
+    if not copy.producer_name or copy.producer_name == "unknown":
+        copy.producer_name = "niudao"
+    return copy
+
+
+def ir_version(opset: int, *, functions: bool) -> int:
+    """The IR version that came with an opset; functions need 8. Runtimes refuse versions newer than they know."""
+    version = int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
+    return max(version, 8 if functions else 4)
+
+
+def _drop_unused_constants(model: ir.Model) -> None:
+    """Weights that nothing reads any more, now that an attribute says it."""
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
