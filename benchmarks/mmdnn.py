@@ -39,8 +39,13 @@ for layer in model.layers:
         n = layer.get_weights()[0].shape[0]
         u = np.random.uniform
         layer.set_weights([u(.8, 1.2, n), u(-.2, .2, n), u(-.2, .2, n), u(.6, 1.6, n)])
-model.save(path, include_optimizer=False)
 x = np.random.RandomState(0).uniform(-1, 1, (1,) + model.input_shape[1:]).astype("float32")
+last = model.layers[-1]
+if isinstance(last, keras.layers.Dense):  # logits of spread 1: a saturated softmax would hide every mistake
+    w, b = last.get_weights()
+    features = keras.models.Model(model.input, last.input).predict(x)
+    last.set_weights([w / np.std(features.dot(w)), b])
+model.save(path, include_optimizer=False)
 np.savez(path + ".npz", x=x, y=model.predict(x))
 """
 

@@ -32,11 +32,11 @@ Array = np.ndarray[Any, Any]
 class Network:
     """Residual, depthwise and inception blocks, drawn from a seed, of exactly `NODES` nodes."""
 
-    def __init__(self, seed: int, channels: int = 48) -> None:
+    def __init__(self, seed: int, channels: int = 128) -> None:
         self.random = np.random.default_rng(seed)
         self.b = Builder("planted")
         self.c = channels
-        x = self.bn(self.conv(self.b.input("image", (None, 3, 32, 32)), "stem", 3, channels))
+        x = self.bn(self.conv(self.b.input("image", (None, 3, 8, 8)), "stem", 3, channels))
         block = 0
         while len(self.b.nodes) < NODES - 15:
             block += 1
@@ -65,8 +65,9 @@ class Network:
 
     def bn(self, x: ir.Value, gain: float = 1.0) -> ir.Value:
         name, n = f"{self.last}_bn", self.c
-        draws = (gain * self.random.uniform(0.8, 1.2, n), self.random.normal(0, 0.1, n), self.random.normal(0, 0.1, n), self.random.uniform(0.5, 1.5, n))
-        parts = [self.b.weight(a.astype(np.float32), f"{name}/{p}") for a, p in zip(draws, ("gamma", "beta", "mean", "var"), strict=True)]
+        r = self.random
+        draws = {"gamma": gain * r.uniform(0.8, 1.2, n), "beta": r.normal(0, 0.1, n), "mean": r.normal(0, 0.1, n), "var": r.uniform(0.5, 1.5, n)}
+        parts = [self.b.weight(a.astype(np.float32), f"{name}/{part}") for part, a in draws.items()]
         return self.op("BatchNormalization", x, name, *parts, epsilon=1e-3)
 
     def residual(self, x: ir.Value, name: str) -> ir.Value:
@@ -192,10 +193,6 @@ def rename(model: ir.Model) -> None:
             value.name = f"v{i}" if not value.is_graph_output() else "scores"
 
 
-def grown(before: int) -> int:
-    return max(0, resident("VmHWM") - before)
-
-
 def resident(field: str) -> int:
     """Bytes of this process in memory, now (VmRSS) or at most since `forget` (VmHWM)."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -223,7 +220,7 @@ def main() -> int:
     say(f"{len(list(sound.graph))} nodes, {size / 1e6:.1f} MB of weights\n")
     for name in list(FAULTS)[: options.faults]:
         fits, plant = FAULTS[name]
-        for drawn in range(1, 20):
+        for drawn in range(1, 20):  # noqa: B007  told below
             broken = Network(options.seed).b.model()
             nodes = [n for n in broken.graph if fits(n)]
             node = nodes[int(random.integers(len(nodes)))]
@@ -231,7 +228,7 @@ def main() -> int:
             plant(node)
             before = forget()
             report = compare(ModelRunner(sound), ModelRunner(broken), seed=options.seed)
-            memory = grown(before) / size
+            memory = max(0, resident("VmHWM") - before) / size
             if not report.same:
                 break
         first = report.first_divergence
@@ -253,7 +250,7 @@ def main() -> int:
             "memory": f"{memory:.2f}",
         }
         rows.append(row)
-        say(f"{'ok  ' if hit and blind_hit else 'MISS'} " + "  ".join(f"{k} {v}" if k not in ("fault", "layer") else str(v) for k, v in row.items()) + "\n")
+        say(f"{'ok  ' if hit and blind_hit else 'MISS'} " + "  ".join(f"{k} {v}" for k, v in row.items()) + "\n")
         sys.stdout.flush()
     with open(Path(__file__).with_suffix(".csv"), "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(rows[0]))

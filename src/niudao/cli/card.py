@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from niudao.cli import common
-from niudao.errors import ReadError, UsageError
+from niudao.errors import ReadError, UnknownName, UsageError
 from niudao.report import Report
 
 ISOLATED = True
@@ -73,6 +73,9 @@ def _change(model: Any, options: argparse.Namespace) -> bool:
 
 def _value(key: str, text: str) -> Any:
     choices = {"order": ("RGB", "BGR", "GREY"), "resize": ("stretch", "crop", "pad"), "layout": ("NHWC", "NCHW")}
+    known = ("layout", "order", "range", "scale", "mean", "std", "resize")
+    if key not in known:
+        raise UnknownName("field of the input card", key, known)
     if text == "":
         return None
     if key in choices:

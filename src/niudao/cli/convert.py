@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> Report | None:
             dry_run=options.dry_run,
             trust=options.trust,
             feeds=_feeds(options, paths) if options.feeds else None,
+            layers=bool(options.report),
             samples=options.samples,
             seed=options.seed,
             rtol=options.rtol,

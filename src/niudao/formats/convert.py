@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +17,8 @@ from niudao.formats.extract import extract, set_batch
 from niudao.ir import card
 from niudao.ir.compare import CompareReport, ModelRunner, Runner
 from niudao.ir.compare import compare as compare_runners
-from niudao.ir.cost import cost
-from niudao.report import Block, Column, Facts, Report, Table, Text, Verdict
+from niudao.ir.cost import Cost, cost
+from niudao.report import Block, Column, Facts, Report, Table, Text, Verdict, figures
 
 Progress = Callable[[str], None]
 PathLike = str | os.PathLike[str]
@@ -37,6 +37,7 @@ class ConvertReport(Report):
         rewrites: Exact rewrites that the target needed.
         refused: Nodes that the target cannot express (a dry run lists them; otherwise they are an error).
         card: Input name -> input card; classes: how many class names travel.
+        cost: Layer by layer, where it was asked for.
     """
 
     schema: ClassVar[str] = "niudao.convert/1"
@@ -54,6 +55,7 @@ class ConvertReport(Report):
     refused: tuple[Refusal, ...] = ()
     card: dict[str, dict[str, Any]]
     classes: int = 0
+    cost: Cost | None = None
     dry_run: bool = False
 
     def title(self) -> str:
@@ -83,10 +85,14 @@ class ConvertReport(Report):
         if self.rewrites:
             blocks.append(Table((Column("exact rewrite"),), tuple((r,) for r in self.rewrites), title="What was rewritten", top=5))
         if self.proof is not None:
-            blocks += self.proof.blocks()
+            blocks += self.proof.blocks()[1 if self.ok else 0 :]
         elif not self.dry_run and self.files:
             blocks.append(Text("No proof was asked for: nobody has compared these two files.", level="warning"))
+        if self.cost is not None:
+            blocks.append(cost_table(self.cost, top=0))
         blocks += [Text(n, level="note") for n in self.notes]
+        if self.files:
+            blocks.append(Text(f"wrote {', '.join(self.files)} ({figures.size(self.size)})"))
         return blocks
 
     def _verdict(self) -> Verdict:
@@ -124,6 +130,32 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
+def cost_table(expense: Cost, top: int | None) -> Table:
+    """Layers with what they cost, as bars; a terminal shows `top` of them."""
+    columns = (
+        Column("layer"),
+        Column("operator"),
+        Column("output"),
+        Column("parameters", "right", bar=True, share=True),
+        Column("MACs", "right", bar=True, share=True),
+        Column("bytes moved", "right", bar=True),
+        Column("receptive field", "right"),
+    )
+    rows = tuple(
+        (
+            r.name,
+            r.op,
+            "x".join("?" if d is None else str(d) for d in r.output_shape),
+            r.params,
+            r.macs,
+            r.bytes_moved,
+            "x".join(str(f.size) for f in r.receptive_field) or None,
+        )
+        for r in expense.layers
+    )
+    return Table(columns, rows, title="Layers", top=top)
+
+
 def cards_of(model: ir.Model) -> dict[str, dict[str, Any]]:
     """Input name -> shape and card, as plain data."""
     cards = card.get_cards(model)
@@ -153,6 +185,7 @@ def convert(
     dry_run: bool = False,
     trust: bool = False,
     feeds: Mapping[str, Any] | None = None,
+    layers: bool = False,
     samples: int = 4,
     seed: int = 0,
     rtol: float | None = None,
@@ -177,6 +210,7 @@ def convert(
         dry_run: Say what the target cannot express, and write nothing.
         trust: Run the source in its own framework too. That framework reads the file itself, so only for files from known hands.
         feeds: Inputs for the proof, in our layout; seeded ones from the input card otherwise.
+        layers: Measure and list every layer, for a report that people look at.
         samples: Batch of the proof.
         seed: Seed of the proof's inputs.
         rtol: Largest difference allowed, relative to the largest magnitude of the output; 1e-4, for float16 5e-3.
@@ -208,6 +242,7 @@ def convert(
         model = model.clone()
         convert_float16(model)
     origin = card.get_source(original)
+    expense = cost(model)
     facts: dict[str, Any] = {
         "source": "a model in memory" if isinstance(source, ir.Model) else str(source),
         "target": str(target),
@@ -215,7 +250,8 @@ def convert(
         "source_version": str(origin.get("version", "")),
         "target_format": entry.name,
         "layers": len({card.layer_of(n) for n in model.graph}),
-        "parameters": cost(model).params,
+        "parameters": expense.params,
+        "cost": expense if layers else None,
         "card": cards_of(model),
         "classes": len(card.get_classes(model)),
         "notes": tuple(card.get_json(original.metadata_props, "niudao.notes") or ()),
@@ -235,7 +271,7 @@ def convert(
         if proof:
             runner = _source_runner(source, reference, trust=trust and not (inputs or outputs or batch))
             tolerance = rtol if rtol is not None else (5e-3 if dtype == "float16" else 1e-4)
-            comparison = _prove(runner, keep.draft, entry, feeds, samples, seed, tolerance, progress)
+            comparison = _prove(runner, keep.draft, entry, feeds, samples, seed, tolerance, progress, layers)
         keep.ok = comparison is None or comparison.same or force
     kept = tuple(str(Path(target).parent / Path(f).name) for f in written.files) if keep.ok else ()
     size = sum(Path(f).stat().st_size for f in kept if Path(f).is_file())
@@ -315,17 +351,19 @@ def _prove(
     seed: int,
     rtol: float,
     progress: Progress,
+    layers: bool,
 ) -> CompareReport:
     progress("reading back")
     back = read(draft, format=entry.name)
     target: Runner = ModelRunner(back, name=f"ONNX Runtime, as niudao reads the {entry.title} file back")
     native = _target_native(draft, entry, back)
     progress("comparing")
-    result = compare_runners(source, target, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    result = compare_runners(source, target, feeds=feeds, samples=samples, seed=seed, rtol=rtol, layers=layers)
     if native is None or not result.same:
         return result
     progress(f"comparing in {native.name}")
-    return compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    real = compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    return replace(real, layers=result.layers)
 
 
 def _target_native(draft: Path, entry: Format, back: ir.Model) -> Runner | None:

@@ -12,11 +12,10 @@ import onnx_ir as ir
 
 from niudao.errors import ReadError
 from niudao.formats import detect, read
-from niudao.formats.convert import cards_of, describe_card
+from niudao.formats.convert import cards_of, cost_table, describe_card
 from niudao.ir import card
 from niudao.ir.cost import Cost, cost
 from niudao.ir.fingerprint import fingerprint
-from niudao.ir.receptive import Field
 from niudao.report import Block, Column, Facts, Report, Table, Text, Verdict
 
 
@@ -81,36 +80,11 @@ class InspectReport(Report):
         if self.classes:
             facts.append(("classes", f"{len(self.classes)}: {', '.join(self.classes[:5])}{', ...' if len(self.classes) > 5 else ''}"))
         blocks.append(Facts(tuple(facts)))
-        columns = (
-            Column("layer"),
-            Column("operator"),
-            Column("output"),
-            Column("parameters", "right", bar=True, share=True),
-            Column("MACs", "right", bar=True, share=True),
-            Column("bytes moved", "right", bar=True),
-            Column("receptive field", "right"),
-        )
-        rows2 = tuple(
-            (
-                r.name,
-                r.op,
-                "x".join("?" if d is None else str(d) for d in r.output_shape),
-                r.params,
-                r.macs,
-                r.bytes_moved,
-                _field(r.receptive_field),
-            )
-            for r in c.layers
-        )
-        blocks.append(Table(columns, rows2, title="Layers", top=self.top))
+        blocks.append(cost_table(c, self.top))
         if c.uncounted:
             blocks.append(Text("No counting rule for: " + ", ".join(c.uncounted), level="warning"))
         blocks += [Text(n, level="note") for n in self.notes]
         return blocks
-
-
-def _field(fields: tuple[Field, ...]) -> str | None:
-    return "x".join(str(f.size) for f in fields) or None
 
 
 def inspect(

@@ -1,15 +1,13 @@
-"""The first layer in which two networks part, found by bisection over a graph.
+"""The first layer in which two networks part, found by bisection over cuts of the graph.
 
-Let C be the matched values that may be where the fault lies, at first all ancestors of an output that differs. Some value
-has more than half of C among its ancestors (itself included), and none of its own parents has: these parents are looked
-at in one run. If one of them differs, C shrinks to its ancestors; if all agree, C loses all their ancestors. Either
-way at most half of C, rounded up, is left, in a chain as in any other graph, so ceil(log2 n) runs leave one value.
+Of the matched values that an output needs, put in topological order, the cut at place i is those up to i that something
+behind i needs. Where a whole cut agrees, everything before it is cleared, for nothing else flows on, whatever a Relu or a
+maximum may have hidden on the way. Where a cut differs, the fault lies at or before it. So a search that always keeps one
+cut that agrees (at first none: the inputs) and a later one that differs (at first the output) ends, after ceil(log2 n) runs
+in any graph, with two neighbours: one value differs although all that flows into it was seen to agree.
 
-A fault can hide behind a Relu or a maximum: a value that agrees does not prove that everything before it does. So the
-candidate counts as found only when every matched value that feeds it was itself seen to agree, which costs one more run
-where some of them were not looked at yet; one that differs after all starts the search again below it.
-
-Reference: bisection on a graph is what `git bisect` does; the halving by the parents of one vertex is ours.
+Single values would not do: a fault can vanish in one branch and come back in another, and "differs" is then no matter of
+before and behind. Reference: `git bisect` does the same to commits.
 """
 
 from __future__ import annotations
@@ -135,16 +133,12 @@ class Graph:
                     self.ancestors[i], self.parents[i] = all_before | 1 << i, just_near
                     before[id(value)], near[id(value)] = self.ancestors[i], 1 << i
 
-    def halving(self, candidates: int, last: int) -> int:
-        """The values to look at next: parents of the value that has just over half of the candidates behind it."""
-        half = candidates.bit_count() / 2
-        heavy = [(n, i) for i in bits(candidates) if (n := (self.ancestors[i] & candidates).bit_count()) > half]
-        light = min(heavy, key=lambda pair: (pair[0], (self.parents[pair[1]] & candidates).bit_count()))[1] if heavy else last
-        chosen = self.parents[light] & candidates
-        if chosen:
-            return chosen
-        rest = self.ancestors[light] & candidates & ~(1 << light)  # parents were seen to agree, yet something behind them may not
-        return 1 << max(bits(rest)) if rest else 0
+    def cut(self, values: Sequence[int], place: int) -> list[int]:
+        """Of `values` those up to `place` that a later one needs directly, and the one at `place`."""
+        needed = 0
+        for i in values[place + 1 :]:
+            needed |= self.parents[i]
+        return [i for i in values[: place + 1] if needed >> i & 1 or i == values[place]]
 
 
 def bits(number: int) -> list[int]:
@@ -155,18 +149,6 @@ def bits(number: int) -> list[int]:
         found.append(low.bit_length() - 1)
         number ^= low
     return found
-
-
-@dataclass
-class _Seen:
-    """What was measured."""
-
-    good: int = 0
-    bad: int = 0
-
-    def __post_init__(self) -> None:
-        self.measured: dict[int, Difference] = {}
-        self.shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
 
 def diverge(
@@ -199,31 +181,28 @@ def diverge(
         return None, ()
     last = min(starts, key=lambda i: graph.ancestors[i].bit_count())
     limit = inner_limit(max(differs.values(), key=lambda x: x if x == x else np.inf), graph.ancestors[last].bit_count(), rtol)
-    probe, seen = Probe(source, target, feeds, inputs), _Seen()
+    probe = Probe(source, target, feeds, inputs)
+    measured: dict[int, Difference] = {}
+    shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
-    def look(chosen: int) -> None:
-        # the output itself comes with every run and costs nothing
-        numbers = bits(chosen | (0 if last in seen.measured else 1 << last))
-        for i, (x, y) in zip(numbers, probe([pairs[i] for i in numbers]), strict=True):
-            seen.measured[i] = aligned(x, y, limit)
-            seen.shapes[i] = (x.shape, y.shape)
-            if seen.measured[i].within(limit):
-                seen.good |= 1 << i
-            else:
-                seen.bad |= 1 << i
+    def agree(numbers: Sequence[int]) -> bool:
+        wanted = list(numbers) if last in measured else list(dict.fromkeys((*numbers, last)))  # the output comes with any run
+        for i, (x, y) in zip(wanted, probe([pairs[i] for i in wanted]), strict=True):
+            measured[i], shapes[i] = aligned(x, y, limit), (x.shape, y.shape)
+        return all(measured[i].within(limit) for i in numbers)
 
-    found, verified = _search(graph, last, look, seen, lambda: probe.runs)
-    if found not in seen.measured:
-        look(1 << found)
+    found = _search(graph, last, agree)
+    if found not in measured:
+        agree([found])
     series = tuple(
-        LayerError(i + 1, pairs[i].layer, _op(pairs[i].source), seen.measured[i].max_rel, noise_band(i + 1)) for i in sorted(seen.measured)
+        LayerError(i + 1, pairs[i].layer, _op(pairs[i].source), measured[i].max_rel, noise_band(i + 1)) for i in sorted(measured)
     )
-    if seen.measured[found].within(limit):
+    if measured[found].within(limit):
         return None, series
-    behind = [seen.measured[i].max_rel for i in bits(graph.parents[found]) if i in seen.measured]
+    behind = [measured[i].max_rel for i in bits(graph.parents[found]) if i in measured]
     agreed = max(behind, default=0.0)
     node, other = pairs[found].source.producer(), pairs[found].target.producer()
-    error = seen.measured[found].max_rel
+    error = measured[found].max_rel
     n = graph.ancestors[last].bit_count()
     return (
         Divergence(
@@ -232,15 +211,15 @@ def diverge(
             source_op=_op(pairs[found].source),
             target_op=_op(pairs[found].target),
             attributes=tuple(Attribute(k, x, y, x == y) for k, x, y in side_by_side(node, other)),
-            source_shape=seen.shapes[found][0],
-            target_shape=seen.shapes[found][1],
+            source_shape=shapes[found][0],
+            target_shape=shapes[found][1],
             difference=error,
             limit=limit,
             agreed_before=agreed,
             runs=probe.runs,
             runs_allowed=allowed(n),
             candidates=n,
-            verified=verified,
+            verified=all(i in measured and measured[i].within(limit) for i in bits(graph.parents[found])),
             sudden=not error <= 4 * max(agreed, noise_band(1)),
         ),
         series,
@@ -260,35 +239,17 @@ def inner_limit(error: float, depth: int, rtol: float) -> float:
     return min(max(sqrt(error * 1e-7), floor), max(rtol, floor))
 
 
-def _search(graph: Graph, last: int, look: Callable[[int], None], seen: _Seen, runs: Callable[[], int]) -> tuple[int, bool]:
-    """The bisection of the module's docstring: the value found, and whether what feeds it was seen to agree."""
-    found = last
-    candidates = graph.ancestors[last]
-    budget = 4 * allowed(candidates.bit_count())  # only masked faults need more than `allowed`
-    while runs() < budget:
-        if candidates == 1 << found:
-            unknown = graph.parents[found] & ~seen.good
-            if not unknown:
-                return found, True
+def _search(graph: Graph, last: int, agree: Callable[[Sequence[int]], bool]) -> int:
+    """The value that differs although everything that flows into it agrees; `last` is known to differ."""
+    values = bits(graph.ancestors[last])
+    low, high = -1, len(values) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if agree(graph.cut(values, middle)):
+            low = middle
         else:
-            unknown = graph.halving(candidates, found)
-            if not unknown:
-                candidates = 1 << found
-                continue
-        fresh = unknown & ~(seen.good | seen.bad)
-        if fresh:
-            look(fresh)
-        if seen.good >> last & 1:
-            return last, False  # run like this, the networks agree
-        wrong = bits(unknown & seen.bad)
-        if wrong:
-            found = min(wrong, key=lambda i: graph.ancestors[i].bit_count())
-            hidden = any(not candidates >> i & 1 for i in wrong)
-            candidates = graph.ancestors[found] & (~seen.good if hidden else candidates)
-        for i in bits(unknown & seen.good):
-            candidates &= ~graph.ancestors[i]
-        candidates |= 1 << found
-    return found, False
+            high = middle
+    return values[high]
 
 
 def every_layer(

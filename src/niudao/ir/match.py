@@ -231,7 +231,7 @@ def match(source: ir.Model, target: ir.Model, inputs: Mapping[str, str], outputs
         (source.graph.inputs, target.graph.inputs, inputs, False),
         (source.graph.outputs, target.graph.outputs, outputs, True),
     ):
-        by_name = {v.name: v for v in theirs}
+        by_name = {v.name or "": v for v in theirs}
         for value in ours:
             other = by_name.get(names.get(value.name or "", ""))
             if other is not None:

@@ -165,12 +165,15 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
         ReadError: It is damaged, leaves itself, or declares more than it holds.
         LimitError: Its arrays would take more memory than allowed.
     """
+    from niudao.formats.keras.heaps import check
+
     datasets: dict[str, Dataset] = {}
     groups: dict[str, dict[str, Any]] = {}
     unpacked = 0
     with region.open() as file:
         size = region.bytes()
         seen: set[int] = set()
+        found_groups: list[tuple[str, h5py.Group]] = []
         stack: list[tuple[str, h5py.Group, int]] = [("", file["/"], 0)]
         while stack:
             path, group, depth = stack.pop()
@@ -180,7 +183,8 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
             seen.add(address)
             if depth > MAX_DEPTH or len(groups) + len(datasets) > MAX_OBJECTS:
                 raise LimitError("the HDF5 file is nested too deeply or holds too many objects.", where=region.where(path))
-            groups[path] = _attributes(region, path, group, attributes, size)
+            found_groups.append((path, group))
+            groups[path] = {}
             below = []
             for name in group:
                 inner = f"{path}/{name}" if path else name
@@ -203,6 +207,9 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
                                 expected=f"at most {files.MAX_MEMORY:,} bytes", next="raise NIUDAO_MAX_MEMORY if you trust the file",
                             )
             stack.extend(reversed(below))
+        check(region, ((d.offset, d.offset + prod(d.shape) * d.dtype.itemsize) for d in datasets.values() if d.offset is not None))
+        for path, group in found_groups:
+            groups[path] = _attributes(region, path, group, attributes, size)
     return Contents(datasets, groups)
 
 
