@@ -66,7 +66,8 @@ class Network:
     def bn(self, x: ir.Value, gain: float = 1.0) -> ir.Value:
         name, n = f"{self.last}_bn", self.c
         r = self.random
-        draws = {"gamma": gain * r.uniform(0.8, 1.2, n), "beta": r.normal(0, 0.1, n), "mean": r.normal(0, 0.1, n), "var": r.uniform(0.5, 1.5, n)}
+        draws = {"gamma": gain * r.uniform(0.8, 1.2, n), "beta": r.normal(0, 0.1, n), "mean": r.normal(0, 0.1, n)}
+        draws["var"] = r.uniform(0.5, 1.5, n)
         parts = [self.b.weight(a.astype(np.float32), f"{name}/{part}") for part, a in draws.items()]
         return self.op("BatchNormalization", x, name, *parts, epsilon=1e-3)
 
@@ -215,7 +216,9 @@ def main() -> int:
     random = np.random.default_rng(options.seed)
     sound = Network(options.seed).b.model()
     size = wire.size(sound)
-    rows, found = [], 0
+    compare(ModelRunner(sound), ModelRunner(sound))  # what is loaded once is no memory of a search
+    rows: list[dict[str, Any]] = []
+    found = 0
     say = sys.stdout.write
     say(f"{len(list(sound.graph))} nodes, {size / 1e6:.1f} MB of weights\n")
     for name in list(FAULTS)[: options.faults]:
@@ -256,8 +259,11 @@ def main() -> int:
         writer = csv.DictWriter(f, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    worst = max(float(r["memory"]) for r in rows)
+    runs, allowed = (max(r[k] for r in rows) for k in ("runs", "allowed"))
+    say(f"most runs {runs} of {allowed}, most memory {worst:.2f} x the model (2 are allowed)\n")
     say(f"found {found} of {len(rows)}\n")
-    return 0 if found == len(rows) else 3
+    return 0 if found == len(rows) and worst <= 2 else 3
 
 
 if __name__ == "__main__":

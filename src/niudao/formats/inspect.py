@@ -124,7 +124,7 @@ def inspect(
 def _bare_weights(path: Path, name: str) -> tuple[Tensor, ...]:
     if name != "keras":
         return ()
-    from niudao.formats.keras.container import tensors
+    from niudao.formats.keras.opening import tensors
 
     try:
         return tuple(Tensor(n, tuple(shape), dtype) for n, shape, dtype in tensors(path))

@@ -285,7 +285,8 @@ def compare(
     """
     if samples < 1 or not 0 <= rtol < float("inf"):
         raise UsageError("a comparison needs at least one sample and a limit that is a number.", got=f"samples {samples}, rtol {rtol}")
-    facts: dict[str, Any] = {"source": a.name, "target": b.name, "oracle": f"{a.name}; {b.name}", "rtol": rtol}
+    oracle = f"{a.name} against {b.name}." if a.name != b.name else f"Both ran in {a.name}."
+    facts: dict[str, Any] = {"source": a.name, "target": b.name, "oracle": oracle, "rtol": rtol}
     inputs = paired(list(a.inputs), list(b.inputs))
     fault = _inputs_differ(a, b, inputs)
     if fault:

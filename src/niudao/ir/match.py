@@ -164,7 +164,7 @@ class _Matcher:
     def by_name(self) -> None:
         others = {n.name: n for n in self.b.nodes if n.name}
         for na in self.a.nodes:
-            nb = others.get(na.name)
+            nb = others.get(na.name or "")
             if nb is not None and nb.op_type == na.op_type:
                 self.nodes(na, nb)
 

@@ -38,13 +38,14 @@ def _check(region: Region, data: bytes | mmap.mmap, start: int, end: int, occupi
     sizes = head[13:15] if head[8:9] in (b"\0", b"\x01") else head[9:11]
     if sizes != b"\x08\x08":
         raise ReadError("the HDF5 file counts in units that Keras does not use.", where=region.where(), expected="8 bytes")
-    at = start
+    searched = start
     for begin, stop in [*sorted((a + start, b + start) for a, b in occupied), (end, end)]:
-        while at < begin and (at := data.find(_SIGNATURE, at, begin)) >= 0:
+        at = data.find(_SIGNATURE, searched, begin) if searched < begin else -1
+        while at >= 0:
             if data[at + 4 : at + 8] == _VERSION:
                 _walk(region, data, at, end)
-            at += 1
-        at = max(stop, at)
+            at = data.find(_SIGNATURE, at + 1, begin)
+        searched = max(searched, stop)
 
 
 def _walk(region: Region, data: bytes | mmap.mmap, at: int, end: int) -> None:

@@ -266,6 +266,19 @@ def test_attributes_that_are_no_text(tmp_path: Path) -> None:
         niudao.read(path)
 
 
+def test_a_damaged_string_heap_does_not_hang(tmp_path: Path) -> None:
+    path = h5(tmp_path / "a.h5", sequential(dense()))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL")
+    first = 16 + (int.from_bytes(data[at + 24 : at + 32], "little") + 7) // 8 * 8
+    for length in (0, 1 << 62):
+        data[at + 16 + first + 8 : at + 16 + first + 16] = length.to_bytes(8, "little")
+        data[at + 16 + first : at + 16 + first + 2] = b"\0\0"
+        path.write_bytes(data)
+        with pytest.raises(ReadError, match="heap"):
+            niudao.read(path)
+
+
 def test_missing_weights(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"'fc'.*no stored bias"):
         niudao.read(h5(tmp_path / "a.h5", sequential(dense()), {"fc/kernel:0": KERNEL}))
