@@ -60,7 +60,8 @@ def _on_a_terminal(argv: list[str]) -> str:
     os.close(ours)
     process.wait(timeout=300)
     text = b"".join(parts).decode().replace("\r\n", "\n")
-    return re.sub(r"\r[^\n]*?\x1b\[K", "", text)  # the progress line
+    text = re.sub(r"\r\x1b\[K[^\r\n]*(?=\r\x1b\[K)", "", text)  # the progress line, each state wiped by the next
+    return text.replace("\r\x1b[K", "")
 
 
 class ConsoleParser(CodeBlockParser):
@@ -87,7 +88,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), ConsoleParser()],
-    patterns=["README.md", "docs/**/*.md", "CONTRIBUTING.md"],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md", "CONTRIBUTING.md"],
     path=str(ROOT),
     fixtures=["demo_folder"],
 ).pytest()

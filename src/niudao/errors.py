@@ -40,7 +40,18 @@ class Where:
             parts.append(f"node {self.node!r}")
         if self.attribute:
             parts.append(f"attribute {self.attribute}")
-        return ", ".join(parts)
+        return brief(", ".join(parts))
+
+
+LONGEST = 600
+
+
+def brief(text: str) -> str:
+    """A text cut in its middle where it is longer than anybody reads: names in hostile files may have megabytes."""
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 class NiudaoError(Exception):
@@ -65,12 +76,12 @@ class NiudaoError(Exception):
         got: str | None = None,
         next: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = brief(message)
+        super().__init__(self.message)
         self.where = where if isinstance(where, Where) else Where(file=str(where)) if where is not None else Where()
-        self.expected = expected
-        self.got = got
-        self.next = next
+        self.expected = brief(expected) if expected else expected
+        self.got = brief(got) if got else got
+        self.next = brief(next) if next else next
 
     def facts(self) -> list[tuple[str, str]]:
         """The aligned lines below the sentence, in reading order, without the empty ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -271,7 +272,7 @@ def convert(
         if proof:
             runner = _source_runner(source, reference, trust=trust and not (inputs or outputs or batch))
             tolerance = rtol if rtol is not None else (5e-3 if dtype == "float16" else 1e-4)
-            comparison = _prove(runner, keep.draft, entry, feeds, samples, seed, tolerance, progress, layers)
+            comparison = _prove(runner, model, keep.draft, entry, feeds, samples, seed, tolerance, progress, layers)
         keep.ok = comparison is None or comparison.same or force
     kept = tuple(str(Path(target).parent / Path(f).name) for f in written.files) if keep.ok else ()
     size = sum(Path(f).stat().st_size for f in kept if Path(f).is_file())
@@ -344,6 +345,7 @@ class _NativeRunner:
 
 def _prove(
     source: Runner,
+    model: ir.Model,
     draft: Path,
     entry: Format,
     feeds: Mapping[str, Any] | None,
@@ -354,8 +356,12 @@ def _prove(
     layers: bool,
 ) -> CompareReport:
     progress("reading back")
-    back = read(draft, format=entry.name)
-    target: Runner = ModelRunner(back, name=f"ONNX Runtime, as niudao reads the {entry.title} file back")
+    if draft.suffix == ".py":
+        back = _twin(model, entry)
+        target: Runner = ModelRunner(back, name=f"ONNX Runtime, on a {entry.title} archive of the same layers; the source text was not run")
+    else:
+        back = read(draft, format=entry.name)
+        target = ModelRunner(back, name=f"ONNX Runtime, as niudao reads the {entry.title} file back")
     native = _target_native(draft, entry, back)
     progress("comparing")
     result = compare_runners(source, target, feeds=feeds, samples=samples, seed=seed, rtol=rtol, layers=layers)
@@ -364,6 +370,18 @@ def _prove(
     progress(f"comparing in {native.name}")
     real = compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
     return replace(real, layers=result.layers)
+
+
+def _twin(model: ir.Model, entry: Format) -> ir.Model:
+    """Source text cannot be read back: the same layers in the format's own container, with every weight loaded."""
+    with tempfile.TemporaryDirectory(prefix="niudao-") as folder:
+        path = Path(folder) / f"twin{entry.extensions[0]}"
+        write(model, path, format=entry.name)
+        back = read(path)
+        for value in back.graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+    return back
 
 
 def _target_native(draft: Path, entry: Format, back: ir.Model) -> Runner | None:

@@ -98,6 +98,9 @@ def network(entry: Mapping[str, Any], generation: int, file: str) -> Network:
     Raises:
         ReadError: The configuration is none of Keras's.
     """
+    if not isinstance(entry.get("class_name"), str):
+        got = repr(entry.get("class_name"))[:60]
+        raise ReadError("the configuration names no class.", where=Where(file=file), expected='"class_name": "Functional" or the like', got=got)
     if not is_network(entry):
         raise ReadError(
             f"the file's model is a {str(entry.get('class_name'))[:60]!r}, which Keras itself can only rebuild from Python code.",
@@ -238,15 +241,15 @@ def _build_shape(entry: Mapping[str, Any]) -> Any:
     return built.get("input_shape") if isinstance(built, Mapping) else None
 
 
-def _is_ref(item: Any, known: Mapping[str, Any]) -> bool:
+def _is_ref(item: Any, known: Mapping[str, Any] | None) -> bool:
     return (
-        isinstance(item, list) and 3 <= len(item) <= 4 and isinstance(item[0], str) and item[0] in known
+        isinstance(item, list) and 3 <= len(item) <= 4 and isinstance(item[0], str) and (known is None or item[0] in known)
         and type(item[1]) is int and type(item[2]) is int and item[1] >= 0 and item[2] >= 0
     )
 
 
-def _tree(item: Any, known: Mapping[str, Any]) -> Any:
-    """Nested lists with `[layer, node, tensor]` turned into `Ref`s."""
+def _tree(item: Any, known: Mapping[str, Any] | None) -> Any:
+    """Nested lists with `[layer, node, tensor]` turned into `Ref`s; None takes every such list, those of unknown layers too."""
     if _is_ref(item, known) and (len(item) == 3 or isinstance(item[3], Mapping)):
         return Ref(item[0], item[1], item[2])
     if isinstance(item, list):
@@ -269,7 +272,7 @@ def _keras2(item: Any, known: Mapping[str, Any]) -> Inbound:
                 collect(y)
 
     collect(item)
-    tree = _tree(item, known)
+    tree = _tree(item, None)
     single = isinstance(item, list) and bool(item) and isinstance(item[0], str)
     return Inbound((tree,) if single or not isinstance(tree, list) else tuple(tree), kwargs)
 

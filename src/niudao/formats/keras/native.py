@@ -25,7 +25,11 @@ import sys
 import numpy as np
 import keras
 path, feeds, results = sys.argv[1:]
-model = keras.models.load_model(path, compile=False)
+if path.endswith(".py"):
+    import runpy
+    model = runpy.run_path(path)["load"]()
+else:
+    model = keras.models.load_model(path, compile=False)
 arrays = dict(np.load(feeds))
 names = [t.name.split(":")[0] for t in model.inputs]
 values = [arrays[n] for n in names]
@@ -95,7 +99,7 @@ def run(path: str | os.PathLike[str], feeds: Mapping[str, Any], *, seconds: floa
     """Run a file in real Keras.
 
     Args:
-        path: A `.keras` or `.h5` file.
+        path: A `.keras` or `.h5` file, or Python source that our own writer made (it is executed).
         feeds: Input name -> array in Keras's own layout.
         seconds: Wall-clock limit.
 

@@ -23,7 +23,10 @@ from niudao.ir.build import Builder
 NOTES = "niudao.notes"
 """Model metadata: a JSON list of sentences about what the reader left out."""
 
-_TYPES = {t.lower(): ir.DataType[t] for t in ("INT8", "UINT8", "INT32", "INT64", "BOOL")}
+_INTEGERS = ("INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL")
+_FLOATS = (None, "float16", "float32", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_TYPES = {t.lower(): ir.DataType[t] for t in _INTEGERS} | {t: ir.DataType.FLOAT for t in _FLOATS}
+"""Floats of every width are read as float32, the only one that the network is computed in."""
 
 
 def read(path: Path, *, weights: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
@@ -70,7 +73,7 @@ def _refuse_unknown(network: Network, file: str) -> None:
     found: dict[str, Refusal] = {}
     for name, class_name, operation in _classes(network):
         if name not in found and not known(class_name, operation):
-            found[name] = Refusal(name, class_name, *_advice(class_name))
+            found[name] = Refusal(name[:120], class_name[:120], *_advice(class_name))
     if found:
         raise Unsupported("niudao's Keras reader", list(found.values()), where=Where(file=file))
 
@@ -196,7 +199,7 @@ def _input(
         raise ReadError(f"the shape of the input {name!r} is not in the file.", where=where, next="name it with --shape, batch first")
     if not 1 <= len(shape) <= 8 or not all(d is None or (isinstance(d, int) and 0 < d < 1 << 31) for d in shape):
         raise ReadError(f"the input {name!r} has no usable shape.", where=Where(file=file, node=name), got=str(shape)[:80])
-    dtype = _TYPES.get(str(layer.config.get("dtype")), ir.DataType.FLOAT)
+    dtype = _dtype(layer, file)
     perm = tuple(range(len(shape)))
     if noted is not None and len(noted) == len(shape):
         perm = noted
@@ -205,6 +208,16 @@ def _input(
     value = b.input(name, [shape[p] for p in perm], dtype)
     card.set_layout(value, perm)
     return Tensor(value, perm)
+
+
+def _dtype(layer: Layer, file: str) -> ir.DataType:
+    said = layer.config.get("dtype")
+    if isinstance(said, Mapping) and isinstance(said.get("config"), Mapping):  # Keras 3: a policy
+        said = said["config"].get("name")
+    if not (said is None or isinstance(said, str)) or said not in _TYPES:
+        where = Where(file=file, node=layer.name)
+        raise ReadError(f"the input {layer.name!r} has no usable type.", where=where, expected="float32 or the like", got=repr(said)[:60])
+    return _TYPES[said]
 
 
 def input_shape(layer: Layer) -> tuple[Any, ...] | None:

@@ -51,7 +51,13 @@ class Tensor:
         return tuple(d if isinstance(d, int) else d.value for d in self.value.shape or ())
 
     def axis(self, source_axis: int) -> int:
-        """Our axis for one of the source's (negative ones count from the end)."""
+        """Our axis for one of the source's (negative ones count from the end).
+
+        Raises:
+            IndexError: The tensor has no such axis.
+        """
+        if not -self.rank <= source_axis < self.rank:
+            raise IndexError(f"axis {source_axis} of a tensor of {self.rank} axes")
         return self.perm.index(source_axis % self.rank)
 
     def like(self, value: ir.Value) -> Tensor:

@@ -192,6 +192,11 @@ class Net(Constants):
         if line not in self.rewrites:
             self.rewrites.append(line)
 
+    def _wish(self, suffix: str) -> str:
+        """The name of a layer that does part of a node's work; a layer called flatten needs no second flatten in its name."""
+        name = self.title()
+        return name if f"_{name}".endswith(suffix) else name + suffix
+
     def layer(
         self,
         kind: str,
@@ -210,7 +215,7 @@ class Net(Constants):
         shape = (None, *tuple(shape)[1:])
         made = Layer(
             kind,
-            self.title() + suffix,
+            self._wish(suffix),
             config or {},
             [(t.layer, t.index) for t in many],
             tuple(weights),
@@ -240,7 +245,7 @@ class Net(Constants):
             raise Refused("no Keras layer computes it", rewrite="write a .keras archive, which holds keras.ops calls", keras3=True)
         made = Layer(
             kind,
-            self.title() + suffix,
+            self._wish(suffix),
             config or {},
             [(t.layer, t.index) for t in inputs],
             op=f"{module}:{function}",

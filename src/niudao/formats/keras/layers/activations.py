@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from niudao.formats.keras.layers import reads
 from niudao.formats.keras.layers.call import Call
+from niudao.formats.keras.layers.settings import shown
 from niudao.formats.keras.tensor import Tensor
 
 Maker = Callable[[Call, ir.Value], ir.Value]
@@ -106,7 +106,7 @@ def activate(call: Call, x: Tensor, spec: Any) -> Tensor:
         return x.like(call.b.op("Softmax" if spec == "softmax" else "LogSoftmax", x.value, axis=x.axis(-1)))
     if not isinstance(spec, str) or spec not in SIMPLE:
         raise call.refuse(
-            f"the activation {spec!r} is unknown", attribute="activation", rewrite="register a layer of your own with --plugin"
+            f"the activation {shown(spec)} is unknown", attribute="activation", rewrite="register a layer of your own with --plugin"
         )
     return x.like(SIMPLE[spec](call, x.value))
 
@@ -118,11 +118,12 @@ def _object(call: Call, x: Tensor, spec: Mapping[str, Any]) -> Tensor:
     if isinstance(config, Mapping) and isinstance(spec.get("class_name"), str) and call.nested is not None:
         result: Tensor = call.nested({"class_name": spec["class_name"], "config": config}, {}, x)
         return result
-    raise call.refuse(f"the activation {spec!r} is unknown", attribute="activation")
+    raise call.refuse(f"the activation {shown(spec)} is unknown", attribute="activation")
 
 
 @reads("Activation")
 def activation(call: Call, x: Tensor) -> Tensor:
+    call.given(("activation",))
     result = call.activate(x)
     call.known()
     return result
@@ -131,49 +132,39 @@ def activation(call: Call, x: Tensor) -> Tensor:
 @reads("ReLU")
 def relu(call: Call, x: Tensor) -> Tensor:
     """x >= threshold: min(x, max); else slope * (x - threshold)."""
-    top, slope, threshold = (
-        call.get("max_value"),
-        float(call.get("negative_slope", default=0) or 0),
-        float(call.get("threshold", default=0) or 0),
-    )
+    top = call.number("max_value") if call.get("max_value") is not None else None
+    slope, threshold = (call.number(k, default=0.0) if call.get(k) is not None else 0.0 for k in ("negative_slope", "threshold"))
     call.known()
     b, v = call.b, x.value
     if threshold == 0 and slope == 0:
-        y = b.op("Relu", v) if top is None else b.op("Clip", v, b.const(0.0), b.const(float(top)))
+        y = b.op("Relu", v) if top is None else b.op("Clip", v, b.const(0.0), b.const(top))
         return x.like(y)
     if threshold == 0 and top is None:
         return x.like(b.op("LeakyRelu", v, alpha=slope))
-    above = v if top is None else b.op("Min", v, b.const(float(top)))
+    above = v if top is None else b.op("Min", v, b.const(top))
     below = b.op("Mul", b.op("Sub", v, b.const(threshold)), b.const(slope))
     return x.like(b.op("Where", b.op("GreaterOrEqual", v, b.const(threshold)), above, below))
 
 
 @reads("LeakyReLU")
 def leaky_relu(call: Call, x: Tensor) -> Tensor:
-    alpha = call.get("negative_slope", "alpha", default=0.3)
+    alpha = call.number("negative_slope", "alpha", default=0.3)
     call.known()
-    return x.like(call.b.op("LeakyRelu", x.value, alpha=scalar(alpha)))
+    return x.like(call.b.op("LeakyRelu", x.value, alpha=alpha))
 
 
 @reads("ELU")
 def elu(call: Call, x: Tensor) -> Tensor:
-    alpha = call.get("alpha", default=1.0)
+    alpha = call.number("alpha", default=1.0)
     call.known()
-    return x.like(call.b.op("Elu", x.value, alpha=scalar(alpha)))
+    return x.like(call.b.op("Elu", x.value, alpha=alpha))
 
 
 @reads("ThresholdedReLU")
 def thresholded_relu(call: Call, x: Tensor) -> Tensor:
-    theta = call.get("theta", default=1.0)
+    theta = call.number("theta", default=1.0)
     call.known()
-    return x.like(call.b.op("ThresholdedRelu", x.value, alpha=scalar(theta)))
-
-
-def scalar(value: Any) -> float:
-    """A number that Keras may have serialised as an array ({"type": "ndarray", "value": 0.3})."""
-    if isinstance(value, Mapping):
-        value = value.get("value", value.get("config"))
-    return float(np.asarray(value, np.float64).reshape(-1)[0])
+    return x.like(call.b.op("ThresholdedRelu", x.value, alpha=theta))
 
 
 @reads("PReLU", "ParametricSoftplus")
@@ -193,11 +184,10 @@ def prelu(call: Call, x: Tensor) -> Tensor:
 
 @reads("Softmax")
 def softmax(call: Call, x: Tensor) -> Tensor:
-    axis = call.get("axis", default=-1)
+    axes = call.axes("axis", rank=x.rank)
     call.known()
-    axes = axis if isinstance(axis, (list, tuple)) else [axis]
     if len(axes) == 1:
-        return x.like(call.b.op("Softmax", x.value, axis=x.axis(int(axes[0]))))
-    ours = call.b.const([x.axis(int(a)) for a in axes])
+        return x.like(call.b.op("Softmax", x.value, axis=x.axis(axes[0])))
+    ours = call.b.const([x.axis(a) for a in axes])
     shifted = call.b.op("Exp", call.b.op("Sub", x.value, call.b.op("ReduceMax", x.value, ours, keepdims=1)))
     return x.like(call.b.op("Div", shifted, call.b.op("ReduceSum", shifted, ours, keepdims=1)))

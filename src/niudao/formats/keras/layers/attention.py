@@ -14,9 +14,9 @@ from niudao.formats.keras.tensor import Tensor
 @reads("MultiHeadAttention")
 def multi_head(call: Call, query: Tensor, value: Tensor | None = None, key: Tensor | None = None) -> Any:
     """softmax(q k^T / sqrt(key_dim)) v for each head. Kernels: query, key, value (D, heads, dim), output (heads, dim, D)."""
-    heads, key_dim = int(call.get("num_heads")), int(call.get("key_dim"))
-    value_dim = int(call.get("value_dim") or key_dim)
-    bias = bool(call.get("use_bias", default=True))
+    heads, key_dim = call.integer("num_heads"), call.integer("key_dim")
+    value_dim = call.integer("value_dim") if call.get("value_dim") is not None else key_dim
+    bias = call.flag("use_bias", default=True)
     axes = call.get("attention_axes")
     call.get("output_shape", "flash_attention", "query_shape", "key_shape", "value_shape", "use_gate")
     call.known("kernel_initializer")
@@ -56,7 +56,7 @@ def multi_head(call: Call, query: Tensor, value: Tensor | None = None, key: Tens
 @reads("Attention", "AdditiveAttention")
 def attention(call: Call, *xs: Tensor) -> Any:
     """Luong's dot-product attention of (query, value[, key])."""
-    use_scale = bool(call.get("use_scale", default=False))
+    use_scale = call.flag("use_scale", default=False)
     mode = call.get("score_mode", default="dot")
     call.get("causal")
     call.known()

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.errors import InvalidModel, Refusal, Unsupported, Where
+from niudao.formats.keras.layers.settings import HIGHEST, REQUIRED, finite, shown, whole
 from niudao.formats.keras.tensor import Tensor
 from niudao.ir.build import Builder
 
@@ -95,7 +96,90 @@ class Call:
         rest = [k for k in self.config if k not in self.read and k not in IGNORED and k not in harmless and not k.endswith("_initializer")]
         rest = [k for k in rest if self.config[k] not in (None, False)]
         if rest:
-            raise self.refuse(f"its setting {rest[0]}={self.config[rest[0]]!r} is unknown", attribute=rest[0])
+            raise self.refuse(f"its setting {rest[0][:80]}={shown(self.config[rest[0]])} is unknown", attribute=rest[0][:80])
+
+    def bad(self, key: str, expected: str) -> InvalidModel:
+        """The error for a setting that holds what no Keras writes there."""
+        return InvalidModel(
+            f"layer {self.name!r} ({self.class_name}) has an unusable {key}.",
+            where=self.where(key),
+            expected=expected,
+            got=shown(self.config[key]) if key in self.config else "nothing",
+        )
+
+    def given(self, keys: Sequence[str], default: Any = REQUIRED) -> tuple[str, Any]:
+        """The first of these keys that is there, and its value; the default's key is the first one's.
+
+        Raises:
+            InvalidModel: None is there, and there is no default.
+        """
+        self.read.update(keys)
+        for key in keys:
+            if key in self.config:
+                return key, self.config[key]
+        if default is REQUIRED:
+            raise self.bad(keys[0], "a value")
+        return keys[0], default
+
+    def integer(self, *keys: str, default: Any = REQUIRED, low: int = 1, high: int = HIGHEST) -> int:
+        """A whole number in [low, high]."""
+        key, value = self.given(keys, default)
+        number = whole(value, low, high)
+        if number is None:
+            raise self.bad(key, f"a whole number, {low} or more")
+        return number
+
+    def ints(self, *keys: str, n: int, default: Any = REQUIRED, low: int = 1) -> list[int]:
+        """n whole numbers, or one for all of them."""
+        key, value = self.given(keys, default)
+        return self.whole_list(key, value, n, low)
+
+    def whole_list(self, key: str, value: Any, n: int | None, low: int, high: int = HIGHEST) -> list[int]:
+        """A value already read as n whole numbers (one number: n times that); any count where n is None."""
+        items = value if isinstance(value, (list, tuple)) else [value] * (n or 1)
+        found = [i for i in (whole(item, low, high) for item in items) if i is not None]
+        if len(found) != len(items) or (n is not None and len(found) != n):
+            count = "a list of whole numbers" if n is None else "a whole number" if n == 1 else f"{n} whole numbers"
+            raise self.bad(key, f"{count}, {low} or more")
+        return found
+
+    def number(self, *keys: str, default: Any = REQUIRED) -> float:
+        """A finite number."""
+        key, value = self.given(keys, default)
+        number = finite(value)
+        if number is None:
+            raise self.bad(key, "a finite number")
+        return number
+
+    def flag(self, *keys: str, default: Any = REQUIRED) -> bool:
+        """True or false; null is false, as in Python."""
+        key, value = self.given(keys, default)
+        if value is not None and not isinstance(value, bool) and value not in (0, 1):
+            raise self.bad(key, "true or false")
+        return bool(value)
+
+    def choice(self, *keys: str, options: Sequence[str | None], default: Any = REQUIRED) -> str | None:
+        """One of a few words, in small letters."""
+        key, value = self.given(keys, default)
+        word = value.lower() if isinstance(value, str) else value
+        if not (word is None or isinstance(word, str)) or word not in options:
+            raise self.bad(key, ", ".join(o for o in options if o is not None))
+        return word
+
+    def axis(self, *keys: str, rank: int, default: Any = -1) -> int:
+        """One axis of a tensor of this rank, counted from the front."""
+        axes = self.axes(*keys, rank=rank, default=default)
+        if len(axes) != 1:
+            raise self.bad(keys[0], "one axis")
+        return axes[0]
+
+    def axes(self, *keys: str, rank: int, default: Any = -1) -> list[int]:
+        """One axis or several of a tensor of this rank, counted from the front, in the order of the file."""
+        key, value = self.given(keys, default)
+        found = [a % rank for a in self.whole_list(key, value, None, -rank, rank - 1)] if rank else []
+        if not found or len(set(found)) != len(found):
+            raise self.bad(key, f"different axes of an input of {rank} axes")
+        return found
 
     def refuse(self, reason: str, *, attribute: str | None = None, rewrite: str | None = None) -> Unsupported:
         """The error that names this layer."""
@@ -161,7 +245,8 @@ class Call:
 
     def channel_axis(self, rank: int) -> int:
         """The source's channel axis by `data_format` (Keras 1: `dim_ordering`), for a tensor of this rank."""
-        layout = self.get("data_format", "dim_ordering")
+        options = ("channels_first", "channels_last", "th", "tf", "default", None)
+        layout = self.choice("data_format", "dim_ordering", options=options, default=None)
         return 1 if layout in ("channels_first", "th") else rank - 1
 
     def activate(self, x: Tensor, key: str = "activation") -> Tensor:

@@ -12,15 +12,7 @@ from niudao.formats.keras.layers import reads
 from niudao.formats.keras.layers.call import Array, Call
 from niudao.formats.keras.tensor import Tensor
 
-SPATIAL = {"1D": 1, "2D": 2, "3D": 3}
-
-
-def tuple_of(value: Any, n: int) -> list[int]:
-    """A number or a list as n numbers."""
-    items = list(value) if isinstance(value, (list, tuple)) else [value] * n
-    if len(items) == 1 and n > 1:
-        items *= n
-    return [int(i) for i in items]
+PADDINGS = ("valid", "same", "causal")
 
 
 def same_pads(
@@ -45,31 +37,26 @@ def padding_of(
     call: Call, sizes: Sequence[int | str | None], kernel: list[int], strides: list[int], dilations: list[int]
 ) -> dict[str, Any]:
     """The ONNX attributes of a layer's padding."""
-    mode = str(call.get("padding", "border_mode", default="valid")).lower()
+    mode = call.choice("padding", "border_mode", default="valid", options=PADDINGS if len(kernel) == 1 else PADDINGS[:2])
     if mode == "valid":
         return {"pads": [0] * 2 * len(kernel)}
     if mode == "causal":
         return {"pads": [(kernel[0] - 1) * dilations[0], 0]}
-    if mode == "same":
-        pads = same_pads(call, sizes, kernel, strides, dilations)
-        return {"pads": pads} if pads is not None else {"auto_pad": "SAME_UPPER"}
-    raise call.refuse(f"the padding {mode!r} is unknown", attribute="padding")
+    pads = same_pads(call, sizes, kernel, strides, dilations)
+    return {"pads": pads} if pads is not None else {"auto_pad": "SAME_UPPER"}
 
 
 def kernel_size(call: Call, n: int) -> list[int]:
     """`kernel_size`, or what Keras 1 called it."""
-    size = call.get("kernel_size")
-    if size is None:
-        old = {1: ["filter_length"], 2: ["nb_row", "nb_col"], 3: ["kernel_dim1", "kernel_dim2", "kernel_dim3"]}[n]
-        size = [call.get(k) for k in old]
-    if any(s is None for s in (size if isinstance(size, list) else [size])):
-        raise call.refuse("its kernel size is missing", attribute="kernel_size")
-    return tuple_of(size, n)
+    old = {1: ["filter_length"], 2: ["nb_row", "nb_col"], 3: ["kernel_dim1", "kernel_dim2", "kernel_dim3"]}[n]
+    if "kernel_size" not in call.config and all(k in call.config for k in old):
+        return [call.integer(k) for k in old]
+    return call.ints("kernel_size", n=n)
 
 
 def _windows(call: Call, n: int) -> tuple[list[int], list[int], list[int]]:
-    strides = tuple_of(call.get("strides", "subsample", "subsample_length", default=1), n)
-    dilations = tuple_of(call.get("dilation_rate", "atrous_rate", default=1), n)
+    strides = call.ints("strides", "subsample", "subsample_length", n=n, default=1)
+    dilations = call.ints("dilation_rate", "atrous_rate", n=n, default=1)
     return kernel_size(call, n), strides, dilations
 
 
@@ -111,9 +98,9 @@ def _lift(call: Call, x: Tensor, n: int) -> tuple[Tensor, int]:
 def conv(call: Call, x: Tensor) -> Tensor:
     n = int(call.class_name[-2])
     kernel, strides, dilations = _windows(call, n)
-    filters = int(call.get("filters", "nb_filter"))
-    groups = int(call.get("groups", default=1) or 1)
-    bias = bool(call.get("use_bias", "bias", default=True))
+    filters = call.integer("filters", "nb_filter")
+    groups = call.integer("groups", default=1)
+    bias = call.flag("use_bias", "bias", default=True)
     x, _ = _lift(call, x, n)
     channels = x.our_shape[1]
     shape = (*kernel, channels // groups, filters) if isinstance(channels, int) else None
@@ -146,9 +133,9 @@ def depthwise(call: Call, x: Tensor) -> Tensor:
 
 def _depthwise_part(call: Call, x: Tensor, n: int, *, bias: bool | None = None) -> Tensor:
     kernel, strides, dilations = _windows(call, n)
-    multiplier = int(call.get("depth_multiplier", default=1))
+    multiplier = call.integer("depth_multiplier", default=1)
     call.get("groups", "filters")  # tf.keras 2 writes both for depthwise convolutions, without meaning
-    with_bias = bool(call.get("use_bias", "bias", default=True)) if bias is None else bias
+    with_bias = call.flag("use_bias", "bias", default=True) if bias is None else bias
     channels = x.our_shape[1]
     if not isinstance(channels, int):
         raise call.refuse("its number of channels is open")
@@ -173,8 +160,8 @@ def _depthwise_part(call: Call, x: Tensor, n: int, *, bias: bool | None = None) 
 def separable(call: Call, x: Tensor) -> Tensor:
     """Depthwise, then pointwise; bias and activation once, at the end."""
     n = int(call.class_name[-2])
-    filters = int(call.get("filters", "nb_filter"))
-    bias = bool(call.get("use_bias", "bias", default=True))
+    filters = call.integer("filters", "nb_filter")
+    bias = call.flag("use_bias", "bias", default=True)
     x, _ = _lift(call, x, n)
     y = _depthwise_part(call, x, n, bias=False)
     w = call.weight("pointwise_kernel", (*[1] * n, y.our_shape[1], filters), lambda a: a.transpose(_conv_kernel(n)))  # type: ignore[arg-type]
@@ -191,15 +178,15 @@ def conv_transpose(call: Call, x: Tensor) -> Tensor:
         call.get("output_shape")
     n = 2 if call.class_name == "Deconvolution2D" else int(call.class_name[4])
     kernel, strides, dilations = _windows(call, n)
-    filters = int(call.get("filters", "nb_filter"))
-    bias = bool(call.get("use_bias", "bias", default=True))
+    filters = call.integer("filters", "nb_filter")
+    bias = call.flag("use_bias", "bias", default=True)
     extra = call.get("output_padding")
-    groups = int(call.get("groups", default=1) or 1)
-    mode = str(call.get("padding", "border_mode", default="valid")).lower()
+    groups = call.integer("groups", default=1)
+    mode = call.choice("padding", "border_mode", default="valid", options=PADDINGS[:2])
     x, _ = _lift(call, x, n)
     if groups != 1:
         raise call.refuse("transposed convolutions of several groups do not exist in Keras", attribute="groups")
-    given = tuple_of(extra, n) if extra is not None else None
+    given = call.ints("output_padding", n=n, low=0) if extra is not None else None
     begin, end, out_pad = [], [], []
     for i, (k, s, d) in enumerate(zip(kernel, strides, dilations, strict=True)):
         reach = (k - 1) * d + 1
@@ -255,12 +242,11 @@ def locally_connected(call: Call, x: Tensor) -> Tensor:
     """Unshared weights: (positions, k * C, filters); every position is one row of a batched matrix product."""
     n = int(call.class_name[-2])
     kernel = kernel_size(call, n)
-    strides = tuple_of(call.get("strides", "subsample", "subsample_length", default=1), n)
-    filters = int(call.get("filters", "nb_filter"))
-    bias = bool(call.get("use_bias", "bias", default=True))
-    call.get("implementation")
-    mode = str(call.get("padding", "border_mode", default="valid"))
-    if mode != "valid" or int(call.get("implementation", default=1)) != 1:
+    strides = call.ints("strides", "subsample", "subsample_length", n=n, default=1)
+    filters = call.integer("filters", "nb_filter")
+    bias = call.flag("use_bias", "bias", default=True)
+    mode = call.choice("padding", "border_mode", default="valid", options=PADDINGS[:2])
+    if mode != "valid" or call.integer("implementation", default=1) != 1:
         raise call.refuse("only valid padding and implementation 1 are read", attribute="padding")
     axis = call.channel_axis(n + 2)
     b = call.b

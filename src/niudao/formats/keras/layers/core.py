@@ -55,7 +55,7 @@ def settle(b: Builder, x: Tensor) -> Tensor:
 @reads("Flatten")
 def flatten(call: Call, x: Tensor) -> Tensor:
     """Row-major over the source's axes; `channels_first` means: over (H, W, C), whatever the axes are."""
-    layout = call.get("data_format")
+    layout = call.choice("data_format", options=("channels_first", "channels_last", None), default=None)
     call.known()
     if layout == "channels_first" and x.rank > 2:
         perm = (0, *range(2, x.rank), 1)  # the order that Keras flattens in
@@ -71,8 +71,8 @@ def flatten(call: Call, x: Tensor) -> Tensor:
 @reads("Dense")
 def dense(call: Call, x: Tensor) -> Tensor:
     """x @ kernel + bias over the last axis. Rows follow a flattened picture's order, so that no transposition remains."""
-    units = int(call.get("units", "output_dim"))
-    bias = bool(call.get("use_bias", "bias", default=True))
+    units = call.integer("units", "output_dim")
+    bias = call.flag("use_bias", "bias", default=True)
     b = call.b
     rows: list[int] | None = None
     if isinstance(x, Flat):
@@ -115,7 +115,7 @@ def einsum_dense(call: Call, x: Tensor) -> Tensor:
 
 @reads("Reshape")
 def reshape(call: Call, x: Tensor) -> Tensor:
-    target = [int(d) for d in call.get("target_shape")]
+    target = call.whole_list(*call.given(("target_shape",)), n=None, low=-1)
     call.known()
     return Tensor.plain(call.b.op("Reshape", x.source_order(call.b).value, call.b.const([0, *target] if x.rank else target)))
 
@@ -123,7 +123,7 @@ def reshape(call: Call, x: Tensor) -> Tensor:
 @reads("Permute")
 def permute(call: Call, x: Tensor) -> Tensor:
     """1-based dims, the batch stays; no node is needed, only the reading of the axes changes."""
-    dims = [int(d) for d in call.get("dims")]
+    dims = call.whole_list(*call.given(("dims",)), n=None, low=1)
     call.known()
     if sorted(dims) != list(range(1, x.rank)):
         raise call.refuse(f"dims {dims} are no permutation of 1..{x.rank - 1}", attribute="dims")
@@ -133,7 +133,7 @@ def permute(call: Call, x: Tensor) -> Tensor:
 
 @reads("RepeatVector")
 def repeat_vector(call: Call, x: Tensor) -> Tensor:
-    n = int(call.get("n"))
+    n = call.integer("n")
     call.known()
     b = call.b
     return Tensor.plain(b.op("Tile", b.op("Unsqueeze", x.source_order(b).value, b.const([1])), b.const([1, n, 1])))
@@ -198,7 +198,7 @@ def _flat_array(a: Array) -> Array:
 @reads("Masking")
 def masking(call: Call, x: Tensor) -> Tensor:
     """Steps whose values all equal the mask value become zero; what the mask means to later layers is theirs to refuse."""
-    value = float(call.get("mask_value", default=0.0))
+    value = call.number("mask_value", default=0.0)
     call.known()
     b = call.b
     x = x.source_order(b)

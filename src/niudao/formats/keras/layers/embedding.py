@@ -9,8 +9,8 @@ from niudao.formats.keras.tensor import Tensor
 
 @reads("Embedding")
 def embedding(call: Call, x: Tensor) -> Tensor:
-    rows, width = int(call.get("input_dim")), int(call.get("output_dim"))
-    masked = bool(call.get("mask_zero", default=False))
+    rows, width = call.integer("input_dim"), call.integer("output_dim")
+    masked = call.flag("mask_zero", default=False)
     call.known()
     b = call.b
     index = b.op("Cast", x.source_order(b).value, to=7)

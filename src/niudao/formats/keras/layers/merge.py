@@ -43,7 +43,7 @@ def _fold(call: Call, kind: str, values: Sequence[ir.Value]) -> ir.Value:
 
 @reads("Concatenate")
 def concatenate(call: Call, *xs: Tensor) -> Tensor:
-    axis = int(call.get("axis", "concat_axis", default=-1))
+    axis = call.axis("axis", "concat_axis", rank=xs[0].rank)
     call.known()
     return concat(call, xs, axis)
 
@@ -62,17 +62,17 @@ def concat(call: Call, xs: Sequence[Tensor], axis: int) -> Tensor:
 @reads("Dot")
 def dot(call: Call, x: Tensor, y: Tensor) -> Tensor:
     """Batched product over one axis of each; `normalize` divides by the 2-norms, as a cosine."""
-    axes, normalize = call.get("axes", "dot_axes"), bool(call.get("normalize", default=False))
+    axes, normalize = call.get("axes", "dot_axes"), call.flag("normalize", default=False)
     call.known()
-    pair = [int(a) for a in axes] if isinstance(axes, (list, tuple)) else [int(axes)] * 2
-    if len(pair) != 2:
-        raise call.refuse(f"axes {axes} are not read", attribute="axes")
+    pair = call.whole_list("axes", axes, 2, -8, 8)
     b = call.b
     sides = []
     for t, axis in zip((x, y), pair, strict=True):
         t = t.source_order(b)
         if t.rank not in (2, 3):
             raise call.refuse(f"inputs of rank {t.rank} are not read")
+        if not -t.rank <= axis < t.rank or axis % t.rank == 0:
+            raise call.bad("axes", "an axis of each input, not the first")
         a = axis % t.rank
         value = t.value
         if normalize:
@@ -99,7 +99,7 @@ def dot(call: Call, x: Tensor, y: Tensor) -> Tensor:
 def merge(call: Call, *xs: Tensor) -> Tensor:
     """Keras 1's layer of many modes."""
     mode = call.get("mode", default="sum")
-    axis = int(call.get("concat_axis", default=-1))
+    axis = call.axis("concat_axis", rank=xs[0].rank)
     dot_axes = call.get("dot_axes", default=-1)
     call.known("mode_type", "output_shape", "output_shape_type", "output_mask", "output_mask_type", "arguments")
     names = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum"}

@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.formats.keras.layers import reads
-from niudao.formats.keras.layers.activations import scalar
 from niudao.formats.keras.layers.call import Call
 from niudao.formats.keras.tensor import Tensor
 
@@ -14,18 +13,14 @@ from niudao.formats.keras.tensor import Tensor
 @reads("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization")
 def batch_normalization(call: Call, x: Tensor) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gamma + beta along one axis; gamma and beta may be absent."""
-    epsilon = scalar(call.get("epsilon", default=1e-3))
-    scale, center = bool(call.get("scale", default=True)), bool(call.get("center", default=True))
-    axis = call.get("axis", default=-1)
-    axis = axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis
-    mode = call.get("mode", default=0)
+    epsilon = call.number("epsilon", default=1e-3)
+    scale, center = call.flag("scale", default=True), call.flag("center", default=True)
+    source_axis = call.axis("axis", rank=x.rank)
+    mode = call.integer("mode", default=0, low=0)
     call.known("renorm_momentum", "renorm_clipping")
-    if not isinstance(axis, int):
-        raise call.refuse(f"axis {axis!r} is not one axis", attribute="axis")
     if mode not in (0, 2):
         raise call.refuse(f"mode {mode} of Keras 1 uses the batch's own statistics", attribute="mode")
     b = call.b
-    source_axis = axis % x.rank
     channels = x.shape[source_axis]
     if not isinstance(channels, int):
         raise call.refuse("its number of channels is open", attribute="axis")
@@ -49,12 +44,11 @@ def _fill(call: Call, key: str, count: int, value: float) -> ir.Value:
 
 @reads("LayerNormalization")
 def layer_normalization(call: Call, x: Tensor) -> Tensor:
-    epsilon = scalar(call.get("epsilon", default=1e-3))
-    scale, center = bool(call.get("scale", default=True)), bool(call.get("center", default=True))
-    axis = call.get("axis", default=-1)
-    rms = bool(call.get("rms_scaling", default=False))
+    epsilon = call.number("epsilon", default=1e-3)
+    scale, center = call.flag("scale", default=True), call.flag("center", default=True)
+    axes = sorted(call.axes("axis", rank=x.rank))
+    rms = call.flag("rms_scaling", default=False)
     call.known()
-    axes = sorted(int(a) % x.rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
     b = call.b
     x = x.source_order(b)
     shape = [x.shape[a] for a in axes]
@@ -81,9 +75,9 @@ def layer_normalization(call: Call, x: Tensor) -> Tensor:
 @reads("GroupNormalization")
 def group_normalization(call: Call, x: Tensor) -> Tensor:
     """Channels on one axis; `groups` = -1 means one group a channel."""
-    epsilon = scalar(call.get("epsilon", default=1e-3))
-    groups, axis = int(call.get("groups", default=32)), int(call.get("axis", default=-1))
-    scale, center = bool(call.get("scale", default=True)), bool(call.get("center", default=True))
+    epsilon = call.number("epsilon", default=1e-3)
+    groups, axis = call.integer("groups", default=32, low=-1), call.axis("axis", rank=x.rank)
+    scale, center = call.flag("scale", default=True), call.flag("center", default=True)
     call.known()
     b = call.b
     x = x.channels_first(b, axis)
@@ -98,9 +92,8 @@ def group_normalization(call: Call, x: Tensor) -> Tensor:
 
 @reads("UnitNormalization")
 def unit_normalization(call: Call, x: Tensor) -> Tensor:
-    axis = call.get("axis", default=-1)
+    axes = [x.axis(a) for a in call.axes("axis", rank=x.rank)]
     call.known()
-    axes = [x.axis(int(a)) for a in (axis if isinstance(axis, (list, tuple)) else [axis])]
     b = call.b
     squares = b.op("ReduceSum", b.op("Mul", x.value, x.value), b.const(sorted(axes)), keepdims=1)
     return x.like(b.op("Div", x.value, b.op("Sqrt", b.op("Max", squares, b.const(1e-12)))))
@@ -108,9 +101,9 @@ def unit_normalization(call: Call, x: Tensor) -> Tensor:
 
 @reads("RMSNormalization")
 def rms_normalization(call: Call, x: Tensor) -> Tensor:
-    epsilon, axis = scalar(call.get("epsilon", default=1e-6)), int(call.get("axis", default=-1))
+    epsilon, axis = call.number("epsilon", default=1e-6), call.axis("axis", rank=x.rank)
     call.known()
-    if axis % x.rank != x.rank - 1:
+    if axis != x.rank - 1:
         raise call.refuse("only the last axis is read", attribute="axis")
     x = x.source_order(call.b)
     key = "scale" if call.has("scale") else "gamma"
@@ -124,11 +117,10 @@ def local_response(call: Call, x: Tensor) -> Tensor:
     `LRN`, of the GoogLeNet port, means a = alpha / n, as Caffe and ONNX do; `LRN2D` of keras-contrib and wrappers of
     TensorFlow's operator mean a = alpha.
     """
-    alpha, beta = scalar(call.get("alpha", default=1e-4)), scalar(call.get("beta", default=0.75))
-    k, n = scalar(call.get("k", "bias", default=2.0)), int(call.get("n", "size", default=5))
-    radius = call.get("depth_radius", "radius")
-    if radius is not None:
-        n = 2 * int(radius) + 1
+    alpha, beta = call.number("alpha", default=1e-4), call.number("beta", default=0.75)
+    k, n = call.number("k", "bias", default=2.0), call.integer("n", "size", default=5)
+    if call.get("depth_radius", "radius") is not None:
+        n = 2 * call.integer("depth_radius", "radius") + 1
     axis = call.channel_axis(4)
     call.known()
     x = x.channels_first(call.b, axis)
@@ -138,11 +130,10 @@ def local_response(call: Call, x: Tensor) -> Tensor:
 @reads("Normalization")
 def normalization(call: Call, x: Tensor) -> Tensor:
     """(x - mean) / max(sqrt(variance), 1e-7); mean and variance were adapted (weights) or given (configuration)."""
-    axis = call.get("axis", default=-1)
+    axes = [] if "axis" in call.config and call.get("axis") is None else sorted(call.axes("axis", rank=x.rank))
     mean, variance = call.get("mean"), call.get("variance")
-    invert = bool(call.get("invert", default=False))
+    invert = call.flag("invert", default=False)
     call.known()
-    axes = [] if axis is None else sorted(int(a) % x.rank for a in (axis if isinstance(axis, (list, tuple)) else [axis]))
     if mean is None:
         mean, variance = call.array("mean"), call.array("variance")
         if call.has("count"):
@@ -151,6 +142,8 @@ def normalization(call: Call, x: Tensor) -> Tensor:
 
     def ours(value: object) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         array = np.asarray(value, np.float32)
+        if not np.isfinite(array).all():
+            raise call.refuse("its statistics are not finite", attribute="mean")
         if array.size not in (1, int(np.prod(shape))):
             raise call.refuse(f"{array.size} statistics for axes of shape {shape}", attribute="mean")
         wide = np.broadcast_to(array.reshape(-1) if array.size == 1 else array.reshape(shape), shape if array.size > 1 else [1] * x.rank)

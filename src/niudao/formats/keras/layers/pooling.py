@@ -6,16 +6,15 @@ from typing import Any
 
 from niudao.formats.keras.layers import reads
 from niudao.formats.keras.layers.call import Call
-from niudao.formats.keras.layers.conv import padding_of, tuple_of
+from niudao.formats.keras.layers.conv import padding_of
 from niudao.formats.keras.tensor import Tensor
 
 
 @reads("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D", "MaxPool2D", "AvgPool2D")
 def pool(call: Call, x: Tensor) -> Tensor:
     n = int(call.class_name[-2])
-    size = tuple_of(call.get("pool_size", "pool_length", default=2), n)
-    given = call.get("strides", "stride")
-    strides = tuple_of(given if given is not None else size, n)
+    size = call.ints("pool_size", "pool_length", n=n, default=2)
+    strides = call.ints("strides", "stride", n=n) if call.get("strides", "stride") is not None else size
     average = call.class_name.startswith("A")
     x = x.channels_first(call.b, call.channel_axis(n + 2))
     pads = padding_of(call, list(x.our_shape[2:]), size, strides, [1] * n)
@@ -37,7 +36,7 @@ def pool(call: Call, x: Tensor) -> Tensor:
 )
 def global_pool(call: Call, x: Tensor) -> Tensor:
     n = int(call.class_name[-2])
-    keep = bool(call.get("keepdims", default=False))
+    keep = call.flag("keepdims", default=False)
     axis = call.channel_axis(n + 2)
     call.known()
     if x.masked:

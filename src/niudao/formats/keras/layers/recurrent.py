@@ -58,9 +58,9 @@ def _default(call: Call, key: str, old: Any, tf2: Any, three: Any) -> Any:
 
 
 def _common(call: Call, x: Tensor) -> tuple[Tensor, int, bool, bool, bool]:
-    units = int(call.get("units", "output_dim"))
-    sequences, states = bool(call.get("return_sequences", default=False)), bool(call.get("return_state", default=False))
-    backwards = bool(call.get("go_backwards", default=False))
+    units = call.integer("units", "output_dim")
+    sequences, states = call.flag("return_sequences", default=False), call.flag("return_state", default=False)
+    backwards = call.flag("go_backwards", default=False)
     call.get("stateful", "time_major", "zero_output_for_mask", "consume_less", "inner_init", "forget_bias_init", "use_cudnn", "unroll")
     if call.get("time_major"):
         raise call.refuse("time_major is not read", attribute="time_major")
@@ -112,7 +112,7 @@ def lstm(call: Call, x: Tensor, *states: Tensor) -> Any:
         if cudnn
         else _default(call, "recurrent_activation", call.get("inner_activation", default="hard_sigmoid"), "sigmoid", "sigmoid")
     )
-    bias = bool(call.get("use_bias", default=True))
+    bias = call.flag("use_bias", default=True)
     order = [0, 3, 1, 2]
     features = x.shape[2]
     w = call.weight("kernel", (features, 4 * units) if isinstance(features, int) else None, _regroup(order, units))
@@ -141,7 +141,7 @@ def gru(call: Call, x: Tensor, *states: Tensor) -> Any:
         else _default(call, "recurrent_activation", call.get("inner_activation", default="hard_sigmoid"), "sigmoid", "sigmoid")
     )
     after = True if cudnn else bool(_default(call, "reset_after", False, True, True))
-    bias = bool(call.get("use_bias", default=True))
+    bias = call.flag("use_bias", default=True)
     order = [0, 1, 2]
     features = x.shape[2]
     w = call.weight("kernel", (features, 3 * units) if isinstance(features, int) else None, _regroup(order, units))
@@ -175,7 +175,7 @@ def gru(call: Call, x: Tensor, *states: Tensor) -> Any:
 def simple_rnn(call: Call, x: Tensor, *states: Tensor) -> Any:
     x, units, sequences, give, _ = _common(call, x)
     act = call.get("activation", default="tanh")
-    bias = bool(call.get("use_bias", default=True))
+    bias = call.flag("use_bias", default=True)
     features = x.shape[2]
     w = call.weight("kernel", (features, units) if isinstance(features, int) else None, _regroup([0], units))
     r = call.weight("recurrent_kernel", (units, units), _regroup([0], units))

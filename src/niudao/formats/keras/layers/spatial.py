@@ -9,30 +9,31 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.formats.keras.layers import reads
-from niudao.formats.keras.layers.activations import scalar
 from niudao.formats.keras.layers.call import Call
-from niudao.formats.keras.layers.conv import tuple_of
 from niudao.formats.keras.tensor import Tensor
 
 
-def pairs(value: Any, n: int) -> list[tuple[int, int]]:
+def pairs(call: Call, key: str, n: int, default: int) -> list[tuple[int, int]]:
     """`1`, `(1, 2)` (one number an axis) or `((1, 2), (3, 4))` as before and after of each axis."""
+    value = call.get(key, default=default)
     if isinstance(value, dict):  # Keras 1: {"top_pad": 1, ...}
-        names = [("top_pad", "bottom_pad"), ("left_pad", "right_pad")] if n == 2 else [("left_pad", "right_pad")]
-        return [(int(value.get(a, 0)), int(value.get(z, 0))) for a, z in names]
+        names = ("top_pad", "bottom_pad", "left_pad", "right_pad")[2 if n == 1 else 0 :]
+        value = [value.get(name, 0) for name in names]
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)):
-        return [(int(a), int(z)) for a, z in value]
-    if n == 1 and isinstance(value, (list, tuple)) and len(value) == 2:
-        return [(int(value[0]), int(value[1]))]
-    if n == 2 and isinstance(value, (list, tuple)) and len(value) == 4:  # Keras 1: top, bottom, left, right
-        return [(int(value[0]), int(value[1])), (int(value[2]), int(value[3]))]
-    return [(v, v) for v in tuple_of(value, n)]
+        rows = [call.whole_list(key, row, 2, 0) for row in value]
+        if len(rows) != n:
+            raise call.bad(key, f"{n} pairs of whole numbers")
+        return [(a, z) for a, z in rows]
+    if isinstance(value, (list, tuple)) and (n, len(value)) in ((1, 2), (2, 4)):  # Keras 1, 2-D: top, bottom, left, right
+        flat = call.whole_list(key, value, 2 * n, 0)
+        return list(zip(flat[::2], flat[1::2], strict=True))
+    return [(v, v) for v in call.whole_list(key, value, n, 0)]
 
 
 @reads("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
 def zero_padding(call: Call, x: Tensor) -> Tensor:
     n = int(call.class_name[-2])
-    amounts = pairs(call.get("padding", default=1), n)
+    amounts = pairs(call, "padding", n, 1)
     axis = call.channel_axis(n + 2)
     call.known()
     spatial = [i for i in range(1, n + 2) if i != axis]
@@ -45,7 +46,7 @@ def zero_padding(call: Call, x: Tensor) -> Tensor:
 @reads("Cropping1D", "Cropping2D", "Cropping3D")
 def cropping(call: Call, x: Tensor) -> Tensor:
     n = int(call.class_name[-2])
-    amounts = pairs(call.get("cropping", default=1 if n == 1 else 0), n)
+    amounts = pairs(call, "cropping", n, 1 if n == 1 else 0)
     axis = call.channel_axis(n + 2)
     call.known()
     spatial = [i for i in range(1, n + 2) if i != axis]
@@ -67,7 +68,7 @@ def crop(call: Call, x: Tensor, cuts: Sequence[tuple[int, int, int]]) -> Tensor:
 def up_sampling(call: Call, x: Tensor) -> Tensor:
     """Nearest repeats; bilinear is TensorFlow 1's legacy resize in stand-alone Keras 1 and 2, half-pixel centres since."""
     n = int(call.class_name[-2])
-    size = tuple_of(call.get("size", "length", default=2), n)
+    size = call.ints("size", "length", n=n, default=2)
     mode = str(call.get("interpolation", default="nearest"))
     axis = call.channel_axis(n + 2)
     call.known()
@@ -97,10 +98,10 @@ def up_sampling(call: Call, x: Tensor) -> Tensor:
 
 @reads("Resizing")
 def resizing(call: Call, x: Tensor) -> Tensor:
-    height, width = int(call.get("height")), int(call.get("width"))
+    height, width = call.integer("height"), call.integer("width")
     mode = str(call.get("interpolation", default="bilinear"))
-    crop_ratio, pad_ratio = bool(call.get("crop_to_aspect_ratio", default=False)), bool(call.get("pad_to_aspect_ratio", default=False))
-    antialias = bool(call.get("antialias", default=False))
+    crop_ratio, pad_ratio = call.flag("crop_to_aspect_ratio", default=False), call.flag("pad_to_aspect_ratio", default=False)
+    antialias = call.flag("antialias", default=False)
     axis = call.channel_axis(4)
     call.known("fill_mode", "fill_value", "data_format")
     if pad_ratio:
@@ -128,7 +129,7 @@ def resizing(call: Call, x: Tensor) -> Tensor:
 
 @reads("CenterCrop")
 def center_crop(call: Call, x: Tensor) -> Tensor:
-    height, width = int(call.get("height")), int(call.get("width"))
+    height, width = call.integer("height"), call.integer("width")
     axis = call.channel_axis(4)
     call.known()
     spatial = [i for i in range(1, 4) if i != axis]
@@ -154,8 +155,10 @@ def rescaling(call: Call, x: Tensor) -> Tensor:
         value = value.get("config", value) if isinstance(value, dict) else value
         value = value.get("value", value) if isinstance(value, dict) else value
         array = np.asarray(value, np.float32)
+        if not np.isfinite(array).all():
+            raise call.refuse("its numbers are not finite")
         if array.size == 1:
-            return np.asarray(scalar(value), np.float32)
+            return array.reshape(())
         shape = [1] * x.rank
         shape[x.axis(axis)] = array.size
         return array.reshape(shape[1:])
