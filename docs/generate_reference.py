@@ -140,8 +140,8 @@ def keras_tables() -> str:
             "",
             "## Operators that are written",
             "",
-            f"{len(written)} ONNX operators become layers, each where its attributes allow it; `niudao convert net.onnx net.keras --dry-run` says",
-            "for a network which do not.",
+            f"{len(written)} ONNX operators become layers, each where its attributes allow it.",
+            "`niudao convert net.onnx net.keras --dry-run` says for a network which do not.",
             "",
             *_families(written),
         ]

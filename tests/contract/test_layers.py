@@ -23,6 +23,7 @@ NAMES = [name for name, _ in LAYERS.items()]
 
 KERNEL = {"filters": 2, "kernel_size": 2}
 NEEDED: dict[str, dict[str, Any]] = {
+    "Activation": {"activation": "relu"},
     "Dense": {"units": 2},
     "EinsumDense": {"equation": "abc,cd->abd", "output_shape": [None, 2]},
     "Embedding": {"input_dim": 5, "output_dim": 2},

@@ -99,8 +99,8 @@ def network(entry: Mapping[str, Any], generation: int, file: str) -> Network:
         ReadError: The configuration is none of Keras's.
     """
     if not isinstance(entry.get("class_name"), str):
-        got = repr(entry.get("class_name"))[:60]
-        raise ReadError("the configuration names no class.", where=Where(file=file), expected='"class_name": "Functional" or the like', got=got)
+        got, expected = repr(entry.get("class_name"))[:60], '"class_name": "Functional" or the like'
+        raise ReadError("the configuration names no class.", where=Where(file=file), expected=expected, got=got)
     if not is_network(entry):
         raise ReadError(
             f"the file's model is a {str(entry.get('class_name'))[:60]!r}, which Keras itself can only rebuild from Python code.",

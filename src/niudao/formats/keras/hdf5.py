@@ -20,12 +20,10 @@ import onnx_ir as ir
 
 from niudao.errors import LimitError, ReadError, Where
 from niudao.formats import files
+from niudao.formats.keras import chunks
 from niudao.ir.wire import BIG
 
 MAX_DEPTH, MAX_OBJECTS = 64, 500_000
-_FILTERS = frozenset((h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF))
-_DEFLATE_RATIO = 1100
-_CHUNK = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -244,14 +242,7 @@ def _dataset(region: Region, path: str, item: h5py.Dataset, size: int) -> Datase
     if stored > size:
         raise ReadError("an array of the HDF5 file declares more bytes than the file has.", where=where, got=f"{stored:,} of {size:,}")
     if layout == h5py.h5d.CHUNKED:
-        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        if not set(filters) <= _FILTERS:
-            reason = "an array of the HDF5 file is compressed in a way that is not read."
-            raise ReadError(reason, where=where, expected="gzip or lzf", got=str(filters))
-        chunk = prod(plist.get_chunk()) * item.dtype.itemsize
-        if count > _DEFLATE_RATIO * max(1, len(filters)) * stored or chunk > _CHUNK:
-            reason = "an array of the HDF5 file declares more than its compressed bytes can hold."
-            raise ReadError(reason, where=where, got=f"{count:,} bytes from {stored:,}")
+        chunks.check(item, where, size)
         return Dataset(region, path, shape, item.dtype, None)
     if count > stored:
         reason = "an array of the HDF5 file declares more than it stores."

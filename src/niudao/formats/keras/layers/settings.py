@@ -27,9 +27,8 @@ def finite(value: Any) -> float | None:
         >>> finite({"type": "ndarray", "value": [0.5]}), finite(float("nan")), finite("0.5")
         (0.5, None, None)
     """
-    for key in ("config", "value"):
-        if isinstance(value, Mapping):
-            value = value.get("value", value.get(key))
+    while isinstance(value, Mapping):
+        value = value.get("value", value.get("config"))
     while isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
