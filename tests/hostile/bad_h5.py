@@ -98,6 +98,17 @@ def bomb(group: h5py.Group, name: str, folder: Path) -> None:
     data.id.write_direct_chunk((0,), start + again * (total // len(block) - 1) + b"\x03\x00" + adler.to_bytes(4, "big"))
 
 
+def overfull(floats: int) -> Callable[[h5py.Group, str, Path], None]:
+    """One deflated chunk that declares few bytes and holds 600 MiB of zeros."""
+
+    def make(group: h5py.Group, name: str, folder: Path) -> None:
+        data = group.create_dataset(name, shape=(floats,), dtype="<f4", chunks=(floats,), compression="gzip")
+        packer = zlib.compressobj(9)
+        data.id.write_direct_chunk((0,), b"".join(packer.compress(bytes(1 << 20)) for _ in range(600)) + packer.flush())
+
+    return make
+
+
 def virtual(group: h5py.Group, name: str, folder: Path) -> None:
     layout = h5py.VirtualLayout(shape=(3, 3, 3, 4), dtype="<f4")
     layout[:] = h5py.VirtualSource(secret(folder), "kernel", shape=(3, 3, 3, 4))
@@ -174,6 +185,8 @@ def weights() -> Iterator[BadFile]:
     yield kernel("huge-unwritten", shape=(2**20, 2**20, 3, 4), dtype="f4", chunks=(1, 1, 3, 4))
     yield kernel("right-but-unwritten", shape=(3, 3, 3, 4), dtype="f4", chunks=(3, 3, 3, 4), verdict="either")
     yield h5("matrix-bomb", replaced(MATRIX, bomb))
+    yield h5("matrix-overfull-small", replaced(MATRIX, overfull(1024)), "chunk")
+    yield h5("matrix-overfull-large", replaced(MATRIX, overfull(1 << 18)), "chunk")
     yield h5("kernel-is-group", replaced(KERNEL, lambda g, n, d: g.create_group(n)), "conv")
     yield h5("kernel-absent", skip="conv/kernel:0", says="conv")
     yield h5("bias-absent", skip="conv/bias:0", says="conv")

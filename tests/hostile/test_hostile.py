@@ -1,4 +1,4 @@
-"""Bad files of every kind, each read in a child with 5 s and 500 MB: one NiudaoError, or, for controls, a model."""
+"""Bad files of every kind, each read in a child with 5 s of computing and 500 MB: one NiudaoError, or, for controls, a model."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from niudao.demo import data
 from niudao.formats import read
-from niudao.formats.convert import ConvertReport, convert
+from niudao.formats.conversion import ConvertReport
+from niudao.formats.convert import convert
 from niudao.ir import card
 from niudao.ir.session import run
 from niudao.report import Block, Column, Report, Table, Text, Verdict

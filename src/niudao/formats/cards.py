@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from niudao.formats.convert import cards_of
+from niudao.formats.conversion import cards_of
 from niudao.ir import card
 from niudao.report import Block, Facts, Report, Text, Verdict
 

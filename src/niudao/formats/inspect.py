@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from niudao.errors import ReadError
 from niudao.formats import detect, read
-from niudao.formats.convert import cards_of, cost_table, describe_card
+from niudao.formats.conversion import cards_of, cost_table, describe_card
 from niudao.ir import card
 from niudao.ir.cost import Cost, cost
 from niudao.ir.fingerprint import fingerprint

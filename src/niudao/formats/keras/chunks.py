@@ -6,7 +6,6 @@ Reference: HDF5 File Format Specification, section IV.A.2.l "Data Storage - Filt
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from math import prod
 
 import h5py
@@ -16,10 +15,11 @@ from niudao.errors import LimitError, ReadError, Where
 FILTERS = frozenset((h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF))
 _PACKERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF)
 _CHUNK = 256 << 20
-_DEFLATE_RATIO, _LZF_RATIO = 1100, 100  # more than either can reach: 1032 and 88
-_HARMLESS = 32 << 20
+_DEFLATE_RATIO = 1100  # more than it can reach, which is 1032
+_HARMLESS = 32 << 10
+_LZF_CHUNK = 4 << 20  # h5py's own chunks hold at most 1 MiB; lzf reaches 88 : 1
 _SLACK = 4096
-_PIECE = 1 << 20
+_PIECE, _FEED = 1 << 20, 1 << 16
 
 
 def check(item: h5py.Dataset, where: Where, size: int) -> None:
@@ -52,28 +52,28 @@ def check(item: h5py.Dataset, where: Where, size: int) -> None:
     for offset, mask, held in found:
         if held > min(size, chunk + chunk // 10 + _SLACK):
             raise ReadError("a compressed chunk of the HDF5 file is larger than what it unpacks to.", where=where, got=f"{held:,} bytes")
-        if not mask & 1 << packers[0]:
-            _measure(item, where, filters[packers[0]], offset, held, chunk + _SLACK)
+        if mask & 1 << packers[0]:  # stored as it is
+            continue
+        if filters[packers[0]] == h5py.h5z.FILTER_DEFLATE:
+            _measure(item, where, offset, held, chunk + _SLACK)
+        elif held > _LZF_CHUNK:
+            raise LimitError("a chunk of the HDF5 file is too large for lzf.", where=where, expected=f"at most {_LZF_CHUNK:,} bytes")
 
 
-def _measure(item: h5py.Dataset, where: Where, packer: int, offset: Sequence[int], held: int, limit: int) -> None:
-    """Unpack one chunk piece by piece, keep nothing, and stop where it grows beyond the limit."""
-    ratio = _DEFLATE_RATIO if packer == h5py.h5z.FILTER_DEFLATE else _LZF_RATIO
-    if held * ratio <= max(_HARMLESS, limit):
+def _measure(item: h5py.Dataset, where: Where, offset: tuple[int, ...], held: int, limit: int) -> None:
+    """Unpack one deflated chunk piece by piece, keep nothing, and stop where it grows beyond the limit."""
+    if held <= _HARMLESS:
         return
-    if packer == h5py.h5z.FILTER_DEFLATE:
-        _, raw = item.id.read_direct_chunk(tuple(offset))
-        unpacker, unpacked = zlib.decompressobj(), 0
-        try:
-            while raw and not unpacker.eof and unpacked <= limit:
-                piece = unpacker.decompress(raw, _PIECE)
-                if not piece and not unpacker.unconsumed_tail:
-                    break
-                unpacked, raw = unpacked + len(piece), unpacker.unconsumed_tail
-        except zlib.error as e:
-            raise ReadError("a compressed chunk of the HDF5 file is damaged.", where=where, got=str(e)[:80]) from e
-        if unpacked <= limit:
-            return
-    raise LimitError(
-        "a compressed chunk of the HDF5 file unpacks to more than it declares.", where=where, expected=f"at most {limit:,} bytes"
-    )
+    _, raw = item.id.read_direct_chunk(offset)
+    unpacker, unpacked = zlib.decompressobj(), 0
+    for start in range(0, len(raw), _FEED):
+        part = raw[start : start + _FEED]
+        while part and not unpacker.eof:
+            try:
+                unpacked += len(unpacker.decompress(part, _PIECE))
+            except zlib.error as e:
+                raise ReadError("a compressed chunk of the HDF5 file is damaged.", where=where, got=str(e)[:80]) from e
+            if unpacked > limit:
+                reason = "a compressed chunk of the HDF5 file unpacks to more than it declares."
+                raise LimitError(reason, where=where, expected=f"at most {limit:,} bytes")
+            part = unpacker.unconsumed_tail

@@ -28,6 +28,8 @@ _TYPED = {
 """Field -> the types stored in it; everything else lies in int32_data."""
 
 MAX_RANK = 64
+MAX_DEPTH = 100
+"""Of functions that call functions; exporters of PyTorch reach about 20."""
 
 
 def field_of(dtype: int) -> str:
@@ -278,6 +280,7 @@ def check_functions(proto: onnx.ModelProto, where: Where, limit: int) -> None:
     if len(bodies) != len(proto.functions):
         raise ReadError("two functions of the model share one name.", where=where)
     sizes: dict[tuple[str, str, str], int] = {}
+    depths: dict[tuple[str, str, str], int] = {}
     stack: list[tuple[str, str, str]] = []
 
     def total(graph: onnx.GraphProto | onnx.FunctionProto) -> int:
@@ -288,12 +291,14 @@ def check_functions(proto: onnx.ModelProto, where: Where, limit: int) -> None:
             return 1
         if key in stack:
             raise ReadError(f"the function {key[1]!r} calls itself.", where=where)
-        if len(stack) > 100:
-            raise LimitError("functions nest deeper than any network does.", where=where, expected="at most 100 levels")
         if key not in sizes:
             stack.append(key)
-            sizes[key] = 1 + total(bodies[key])
+            sizes[key] = 1 + total(bodies[key]) if len(stack) <= MAX_DEPTH else 1
+            calls = {(n.domain, n.op_type, n.overload) for g in graphs_of(bodies[key]) for n in g.node}
+            depths[key] = 1 + max((depths.get(c, 0) for c in calls), default=0)
             stack.pop()
+            if depths[key] > MAX_DEPTH or len(stack) >= MAX_DEPTH:
+                raise LimitError("functions nest deeper than any network does.", where=where, expected=f"at most {MAX_DEPTH} levels")
         return sizes[key]
 
     for key in bodies:

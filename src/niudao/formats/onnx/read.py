@@ -19,6 +19,7 @@ from niudao.errors import InvalidModel, LimitError, NiudaoError, ReadError, Usag
 from niudao.formats import files
 from niudao.formats.onnx import checks, scan
 from niudao.formats.onnx.lift.drive import NEWEST, lift_model
+from niudao.formats.onnx.windows import check_windows
 from niudao.ir import IR_VERSION, OPSET, card
 from niudao.ir.passes.infer_shapes import infer_shapes
 from niudao.ir.wire import BIG
@@ -106,7 +107,9 @@ def _parse(data: bytes, where: Where) -> onnx.ModelProto:
 
 
 def _version(proto: onnx.ModelProto, where: Where) -> int:
-    """Opset of the default domain; files without one are older than the field, which means 1."""
+    """Opset of the default domain; files without one are older than the field (IR version 3), which means 1."""
+    if not proto.opset_import and proto.ir_version >= 3:
+        raise ReadError("the model does not say which opset it is of.", where=where, expected="an opset_import, as of IR version 3")
     versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
     version = max(versions, default=1)
     if not 1 <= version <= NEWEST:
@@ -136,6 +139,7 @@ def _model(proto: onnx.ModelProto, place: _Source, where: Where, shapes: Mapping
     model.ir_version = IR_VERSION
     notes += lift_model(model, version, where)
     constants_to_weights(model)
+    check_windows(model, where)
     _load_small(model)
     infer_shapes(model)
     _remember(model, proto, version, notes)
@@ -260,6 +264,8 @@ def _inputs(model: ir.Model, ir_version: int, shapes: Mapping[str, tuple[int, ..
     if unknown:
         raise UsageError(f"no input is called {unknown[0]!r}.", expected=", ".join(map(str, names)))
     for value in graph.inputs:
+        if value.type is None:
+            raise ReadError(f"the input {value.name!r} has no type.", where=Where(node=value.name))
         if value.shape is None:
             dims: list[int | str] | None = None
         else:

@@ -1,0 +1,109 @@
+"""Read back what was written, run source and target, compare."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from niudao.formats import FORMATS, Format, read, write
+from niudao.ir import card
+from niudao.ir.compare import CompareReport, ModelRunner, Runner
+from niudao.ir.compare import compare as compare_runners
+
+Progress = Callable[[str], None]
+PathLike = str | os.PathLike[str]
+
+
+def source_runner(source: PathLike | ir.Model, model: ir.Model, *, trust: bool) -> Runner:
+    native = None if isinstance(source, ir.Model) or not trust else native_runner(Path(source), model)
+    return native or ModelRunner(model, name="ONNX Runtime, as niudao reads the source")
+
+
+def native_runner(path: Path, model: ir.Model) -> Runner | None:
+    """The file in its own framework, or None where that is not installed or would misread this generation of the format."""
+    from importlib import import_module
+
+    entry = FORMATS[str(card.get_source(model).get("format", "onnx"))] if card.get_source(model).get("format") in FORMATS else None
+    if entry is None or not entry.oracle or entry.name == "onnx":
+        return None
+    native = import_module(f"{entry.package}.native")
+    return _NativeRunner(native, path, model) if native.available(path) else None
+
+
+class _NativeRunner:
+    """Runs a file in its real framework, out of process, and gives the answers in our layout."""
+
+    def __init__(self, native: Any, path: Path, model: ir.Model) -> None:
+        self.name = str(native.available(path))
+        self.model: ir.Model | None = model
+        self.inputs = ModelRunner(model).inputs
+        self._native, self._path, self._model = native, path, model
+
+    def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        given = {}
+        for value in self._model.graph.inputs:
+            array, perm = feeds[value.name or ""], card.get_layout(value)
+            given[value.name or ""] = array.transpose(card.invert(perm)) if perm is not None and array.ndim == len(perm) else array
+        got = self._native.run(self._path, given)
+        result = {}
+        for value, array in zip(self._model.graph.outputs, got.values(), strict=True):
+            perm = card.get_layout(value)
+            result[value.name or ""] = array.transpose(perm) if perm is not None and array.ndim == len(perm) else array
+        return result
+
+
+def prove(
+    source: Runner,
+    model: ir.Model,
+    draft: Path,
+    entry: Format,
+    feeds: Mapping[str, Any] | None,
+    samples: int,
+    seed: int,
+    rtol: float,
+    progress: Progress,
+    layers: bool,
+) -> CompareReport:
+    progress("reading back")
+    if draft.suffix == ".py":
+        back = _twin(model, entry)
+        target: Runner = ModelRunner(back, name=f"ONNX Runtime, on a {entry.title} archive of the same layers; the source text was not run")
+    else:
+        back = read(draft, format=entry.name)
+        target = ModelRunner(back, name=f"ONNX Runtime, as niudao reads the {entry.title} file back")
+    native = _target_native(draft, entry, back)
+    progress("comparing")
+    result = compare_runners(source, target, feeds=feeds, samples=samples, seed=seed, rtol=rtol, layers=layers)
+    if native is None or not result.same:
+        return result
+    progress(f"comparing in {native.name}")
+    real = compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    return replace(real, layers=result.layers)
+
+
+def _twin(model: ir.Model, entry: Format) -> ir.Model:
+    """Source text cannot be read back: the same layers in the format's own container, with every weight loaded."""
+    with tempfile.TemporaryDirectory(prefix="niudao-") as folder:
+        path = Path(folder) / f"twin{entry.extensions[0]}"
+        write(model, path, format=entry.name)
+        back = read(path)
+        for value in back.graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = ir.tensor(value.const_value.numpy(), name=value.name)
+    return back
+
+
+def _target_native(draft: Path, entry: Format, back: ir.Model) -> Runner | None:
+    if not entry.oracle or entry.name == "onnx":
+        return None
+    from importlib import import_module
+
+    native = import_module(f"{entry.package}.native")
+    return _NativeRunner(native, draft, back) if native.available(draft) else None
