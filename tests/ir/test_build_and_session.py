@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from niudao.errors import InvalidModel, RunError
+from niudao.errors import InvalidModel, LimitError, RunError
 from niudao.ir import card, wire
 from niudao.ir.build import Builder
 from niudao.ir.session import run
@@ -75,6 +75,20 @@ def test_source_layout_inverts_exactly_what_was_recorded(small_net: ir.Model) ->
 def test_inner_values_are_fetched_by_name(small_net: ir.Model) -> None:
     out = run(small_net, np.zeros((1, 3, 9, 7)), fetch=["relu_out"])
     assert list(out) == ["prob", "relu_out"] and out["relu_out"].shape == (1, 4, 9, 7)
+
+
+def test_limits_on_memory_and_time_are_one_sentence(small_net: ir.Model) -> None:
+    x = np.zeros((64, 3, 9, 7))
+    assert run(small_net, x, memory=1 << 30)["prob"].shape == (64, 5)
+    with pytest.raises(LimitError, match="batch of 64"):
+        run(small_net, x, memory=10_000)
+    b = Builder()
+    y = b.input("x", (None, 400, 400))
+    for _ in range(200):
+        y = b.op("MatMul", y, y)
+    b.output(y, "y")
+    with pytest.raises(LimitError, match="more than"):
+        run(b.model(), np.zeros((4, 400, 400)), seconds=0.05)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def convert(
         "cost": expense if layers else None,
         "card": cards_of(model),
         "classes": len(card.get_classes(model)),
-        "notes": tuple(card.get_json(original.metadata_props, "niudao.notes") or ()),
+        "notes": card.get_notes(original),
     }
     progress("checking")
     refused = entry.checker()(model)

@@ -151,7 +151,7 @@ def _of_model(model: ir.Model, path: str, size: int, top: int | None) -> Inspect
         topology=mark.topology,
         weights=mark.weights,
         operators=dict(sorted(operators.items(), key=lambda item: -item[1])),
-        notes=tuple(card.get_json(model.metadata_props, "niudao.notes") or ()),
+        notes=card.get_notes(model),
         top=top,
     )
 

@@ -5,6 +5,7 @@ All of it lives in `metadata_props` under the `niudao.` prefix, because those su
     model   niudao.source      {"format": "keras", "version": "2.2.4", ...}
     model   niudao.card        {input name: InputCard}
     model   niudao.classes     ["tench", ...]
+    model   niudao.notes       ["3 inputs with default values were read as weights", ...]
     value   niudao.layout      [0, 3, 1, 2]   graph inputs and outputs only; absent where the axes are the source's own
     node    niudao.layer       the layer's name in its source framework
     node    niudao.layer_type  the layer's kind in its source framework
@@ -21,7 +22,7 @@ import onnx_ir as ir
 
 from niudao.errors import InvalidModel
 
-SOURCE, CARD, CLASSES = "niudao.source", "niudao.card", "niudao.classes"
+SOURCE, CARD, CLASSES, NOTES = "niudao.source", "niudao.card", "niudao.classes", "niudao.notes"
 LAYOUT, LAYER, LAYER_TYPE = "niudao.layout", "niudao.layer", "niudao.layer_type"
 
 
@@ -119,6 +120,12 @@ def get_source(model: ir.Model) -> dict[str, Any]:
 def set_source(model: ir.Model, format: str, **facts: object) -> None:
     """File the source format, its version and what else the reader wants remembered."""
     model.metadata_props[SOURCE] = json.dumps({"format": format} | facts)
+
+
+def get_notes(model: ir.Model) -> tuple[str, ...]:
+    """What a reader wants the user to know about the file."""
+    found = [*(get_json(model.metadata_props, NOTES) or ()), *(get_source(model).get("notes") or ())]
+    return tuple(str(n) for n in found)
 
 
 def get_layout(value: ir.Value) -> tuple[int, ...] | None:

@@ -142,6 +142,7 @@ def run(
     optimize: bool = True,
     threads: int = 1,
     seconds: float | None = None,
+    memory: int | None = None,
 ) -> dict[str, Array]:
     """Run a model on arrays.
 
@@ -154,19 +155,36 @@ def run(
         optimize: Let ONNX Runtime fuse nodes.
         threads: Threads inside one operator.
         seconds: Wall-clock limit.
+        memory: Bytes that activations may take at once; checked before anything runs, from the shapes.
 
     Returns:
         Output name -> array, in the graph's order.
 
     Raises:
+        LimitError: It takes longer, or would need more, than allowed.
         RunError: A missing, unknown or ill-shaped input, or ONNX Runtime refuses.
     """
     if layout not in ("ir", "source"):
         raise RunError(f"layout is {layout!r}.", expected="'ir' or 'source'")
     arrays = prepare(model, feeds, source=layout == "source")
+    if memory is not None:
+        _check_memory(model, arrays, memory)
     with Session(model, fetch=fetch, optimize=optimize, threads=threads, seconds=seconds) as session:
         out = in_pieces(session, model, arrays)
     return to_source(model, out) if layout == "source" else out
+
+
+def _check_memory(model: ir.Model, arrays: Mapping[str, Array], memory: int) -> None:
+    from niudao.ir.cost import cost  # a costly question that most runs do not ask
+
+    batch = max((len(a) for a in arrays.values() if a.ndim), default=1)
+    need = cost(model, batch=batch).peak_bytes
+    if need > memory:
+        raise LimitError(
+            f"running a batch of {batch} needs about {need >> 20} MB for activations.",
+            expected=f"at most {memory >> 20} MB",
+            next="a smaller batch, or a higher limit",
+        )
 
 
 def prepare(model: ir.Model, feeds: Mapping[str, Any] | Any, *, source: bool = False) -> dict[str, Array]:

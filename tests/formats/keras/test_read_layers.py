@@ -75,10 +75,11 @@ CASES: dict[str, tuple[tuple[int, ...], Callable[[], Any]]] = {
 }
 CASES |= {
     f"activation {name}": (IMAGE, lambda name=name: L.Activation(name))
-    for name in ("relu", "sigmoid", "tanh", "elu", "selu", "softplus", "softsign", "exponential", "hard_sigmoid", "swish",
-                 "hard_swish", "gelu", "mish", "softmax", "log_softmax", "relu6", "leaky_relu", "celu", "hard_tanh", "hard_shrink", "soft_shrink", "tanh_shrink",
-                 "log_sigmoid", "squareplus", "linear")
-}  # fmt: skip
+    for name in """
+    relu sigmoid tanh elu selu softplus softsign exponential hard_sigmoid swish hard_swish gelu mish softmax log_softmax relu6 leaky_relu
+    celu hard_tanh hard_shrink soft_shrink tanh_shrink log_sigmoid squareplus linear
+    """.split()
+}
 
 
 def _random_weights(model: Any) -> None:
