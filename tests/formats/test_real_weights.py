@@ -31,7 +31,9 @@ def _accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("target", [None, "net.onnx", "net.keras"])
-def test_a_keras_network_keeps_its_accuracy(real_data: Path, mnist: tuple[np.ndarray, np.ndarray], tmp_path: Path, target: str | None) -> None:
+def test_a_keras_network_keeps_its_accuracy(
+    real_data: Path, mnist: tuple[np.ndarray, np.ndarray], tmp_path: Path, target: str | None
+) -> None:
     path = real_data / "weights_small" / "mnist_keras" / "mnistCNN.h5"
     if target is not None:
         nd.write(nd.read(path), tmp_path / target)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from niudao.errors import InvalidModel, Where
 from niudao.ir import IR_VERSION, OPSET, card
+from niudao.ir.values import claim
 
 Dim = int | str | None
 
@@ -48,12 +49,7 @@ class Builder:
 
     def unique(self, name: str) -> str:
         """`name`, or `name_1`, `name_2`, ... whichever is still free."""
-        candidate, k = name, 0
-        while candidate in self._taken:
-            k += 1
-            candidate = f"{name}_{k}"
-        self._taken.add(candidate)
-        return candidate
+        return claim(name, self._taken)
 
     def input(self, name: str, shape: Sequence[Dim], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
         """A graph input. A dimension is a number, a symbol, or None for "any"; a free first axis is called `batch`."""

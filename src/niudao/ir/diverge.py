@@ -101,9 +101,7 @@ class Probe:
     def __call__(self, pairs: Sequence[Pair]) -> list[tuple[Array, Array]]:
         self.runs += 1
         found = []
-        for model, feeds, values in zip(
-            self._models, self._feeds, ([p.source for p in pairs], [p.target for p in pairs]), strict=True
-        ):
+        for model, feeds, values in zip(self._models, self._feeds, ([p.source for p in pairs], [p.target for p in pairs]), strict=True):
             names = [v.name or "" for v in values]
             with Session(model, fetch=names, optimize=False) as session:
                 out = session(feeds)

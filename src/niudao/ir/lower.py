@@ -18,7 +18,7 @@ import onnx_ir as ir
 from niudao.errors import Refusal, Unsupported, Where
 from niudao.ir import OPSET, card
 from niudao.ir.validate import subgraphs
-from niudao.ir.values import dims, known, rank, set_inputs
+from niudao.ir.values import claim, dims, known, rank, set_inputs
 
 OLDEST = 13
 
@@ -51,9 +51,8 @@ class Lower:
         self.model = model
         self.dry = dry
         graphs = (model.graph, *model.graph.subgraphs(), *(f.graph for f in model.functions.values()))
-        self._taken = (
-            set() if dry else {v.name for g in graphs for v in (*g.inputs, *g.initializers.values(), *(o for n in g for o in n.outputs))}
-        )
+        values = (v for g in graphs for v in (*g.inputs, *g.initializers.values(), *(o for n in g for o in n.outputs)))
+        self._taken = set() if dry else {v.name or "" for v in values}
 
     def const(self, node: ir.Node, array: Any, dtype: Any = np.int64) -> ir.Value:
         """A small constant beside the node."""
@@ -72,12 +71,7 @@ class Lower:
         return maker.outputs[0]
 
     def _free(self, name: str) -> str:
-        candidate, k = name, 0
-        while candidate in self._taken:
-            k += 1
-            candidate = f"{name}_{k}"
-        self._taken.add(candidate)
-        return candidate
+        return claim(name, self._taken)
 
 
 @lru_cache(maxsize=4096)

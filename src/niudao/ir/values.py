@@ -9,6 +9,16 @@ import numpy as np
 import onnx_ir as ir
 
 
+def claim(name: str, taken: set[str]) -> str:
+    """`name`, or `name_1`, `name_2`, ... whichever is still free; taken from then on."""
+    candidate, k = name, 0
+    while candidate in taken:
+        k += 1
+        candidate = f"{name}_{k}"
+    taken.add(candidate)
+    return candidate
+
+
 def rank(value: ir.Value | None) -> int | None:
     """Number of axes, where it is known."""
     if value is None:

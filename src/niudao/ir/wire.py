@@ -75,10 +75,7 @@ def skeleton(model: ir.Model, data: IO[bytes], location: str) -> onnx.ModelProto
 def mapped_skeleton(model: ir.Model) -> tuple[onnx.ModelProto, Path] | None:
     """As `skeleton`, but pointing at the files the weights already lie in; None unless one folder holds them all."""
     values = big_weights(model)
-    folders = {
-        Path(v.const_value.path).parent if isinstance(v.const_value, ir.ExternalTensor) else None
-        for v in values
-    }
+    folders = {Path(v.const_value.path).parent if isinstance(v.const_value, ir.ExternalTensor) else None for v in values}
     if len(folders) != 1 or None in folders:
         return None
     folder = folders.pop()
@@ -100,7 +97,8 @@ def point_to(entry: onnx.TensorProto, location: str, offset: int, length: int) -
         entry.external_data.add(key=key, value=text)
 
 
-def _varint(n: int) -> bytes:
+def varint(n: int) -> bytes:
+    """A number as protobuf writes it."""
     out = bytearray()
     while n > 0x7F:
         out.append(n & 0x7F | 0x80)
@@ -111,7 +109,7 @@ def _varint(n: int) -> bytes:
 
 def _field(number: int, length: int) -> bytes:
     """The bytes before a length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(length)
+    return varint(number << 3 | 2) + varint(length)
 
 
 def size(model: ir.Model) -> int:

@@ -85,12 +85,14 @@ def test_every_container_gives_the_same(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "net.h5", "w") as f:
         put_weights(f)
     paths = [
-        h5(tmp_path / "sequential.h5", sequential(dense())), h5(tmp_path / "functional.h5", functional()),
+        h5(tmp_path / "sequential.h5", sequential(dense())),
+        h5(tmp_path / "functional.h5", functional()),
         h5(tmp_path / "list.h5", {"class_name": "Sequential", "config": sequential(dense())["config"]["layers"]}),
         archive(tmp_path / "new.keras", sequential(dense())),
         archive(tmp_path / "packed.keras", sequential(dense()), method=zipfile.ZIP_DEFLATED),
         archive(tmp_path / "tf.keras", sequential(dense()), group="_layer_checkpoint_dependencies/dense_2/vars"),
-        tmp_path / "net.json", tmp_path / "net.h5",
+        tmp_path / "net.json",
+        tmp_path / "net.h5",
     ]
     for path in paths:
         model = niudao.read(path)
@@ -115,8 +117,16 @@ def test_keras_1_names_and_theano_kernels(tmp_path: Path) -> None:
     conv = {
         "class_name": "Convolution2D",
         "config": {
-            "name": "fc", "nb_filter": 2, "nb_row": 3, "nb_col": 3, "border_mode": "valid", "subsample": [1, 1], "dim_ordering": "th",
-            "activation": "linear", "bias": True, "batch_input_shape": [None, 3, 5, 6],
+            "name": "fc",
+            "nb_filter": 2,
+            "nb_row": 3,
+            "nb_col": 3,
+            "border_mode": "valid",
+            "subsample": [1, 1],
+            "dim_ordering": "th",
+            "activation": "linear",
+            "bias": True,
+            "batch_input_shape": [None, 3, 5, 6],
         },
     }
     bias = np.array([0.5, -0.5], np.float32)

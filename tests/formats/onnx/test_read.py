@@ -17,9 +17,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from niudao.errors import LimitError, NiudaoError, ReadError, UsageError
-from niudao.formats.onnx import checks, scan
+from niudao.formats.onnx import checks
 from niudao.formats.onnx.read import read
-from niudao.ir import card
+from niudao.ir import card, wire
 from niudao.ir.session import Session, run
 
 F = np.float32
@@ -167,7 +167,7 @@ def test_functions_that_never_end_or_explode() -> None:
 
 
 def block(number: int, body: bytes) -> bytes:
-    return scan.encode(number << 3 | 2) + scan.encode(len(body)) + body
+    return wire.varint(number << 3 | 2) + wire.varint(len(body)) + body
 
 
 def test_deep_nesting_and_floods_of_nodes() -> None:

@@ -122,8 +122,16 @@ class Runner:
         return self._leaf(layer.name, layer.class_name, layer.config, mine, tensors, kwargs, layer, layer.operation, given)
 
     def _leaf(
-        self, name: str, class_name: str, config: Mapping[str, Any], weights: dict[str, Weight], tensors: Sequence[Tensor],
-        kwargs: Mapping[str, Any], identity: Any, operation: bool = False, args: tuple[Any, ...] = (),
+        self,
+        name: str,
+        class_name: str,
+        config: Mapping[str, Any],
+        weights: dict[str, Weight],
+        tensors: Sequence[Tensor],
+        kwargs: Mapping[str, Any],
+        identity: Any,
+        operation: bool = False,
+        args: tuple[Any, ...] = (),
     ) -> tuple[Tensor, ...]:
         self._calls += 1
         if self._calls > MAX_CALLS:
@@ -142,8 +150,18 @@ class Runner:
             return self._nested(call, (identity, tag), inner, given, xs)
 
         call = Call(
-            self.b, name, class_name, config, weights, self.generation, self.tf_keras,
-            kwargs=kwargs, args=args, shared=shared, nested=nested, file=self.file,
+            self.b,
+            name,
+            class_name,
+            config,
+            weights,
+            self.generation,
+            self.tf_keras,
+            kwargs=kwargs,
+            args=args,
+            shared=shared,
+            nested=nested,
+            file=self.file,
         )
         before = self.b.layer, self.b.layer_type
         self.b.layer, self.b.layer_type = name, class_name

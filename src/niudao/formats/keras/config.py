@@ -104,7 +104,9 @@ def network(entry: Mapping[str, Any], generation: int, file: str) -> Network:
     if not is_network(entry):
         raise ReadError(
             f"the file's model is a {str(entry.get('class_name'))[:60]!r}, which Keras itself can only rebuild from Python code.",
-            where=Where(file=file), expected="a Sequential or functional network", next="rebuild it as a functional model and save that",
+            where=Where(file=file),
+            expected="a Sequential or functional network",
+            next="rebuild it as a functional model and save that",
         )
     config = entry.get("config")
     if entry.get("class_name") == "Sequential" or not (isinstance(config, Mapping) and "output_layers" in config):
@@ -243,8 +245,14 @@ def _build_shape(entry: Mapping[str, Any]) -> Any:
 
 def _is_ref(item: Any, known: Mapping[str, Any] | None) -> bool:
     return (
-        isinstance(item, list) and 3 <= len(item) <= 4 and isinstance(item[0], str) and (known is None or item[0] in known)
-        and type(item[1]) is int and type(item[2]) is int and item[1] >= 0 and item[2] >= 0
+        isinstance(item, list)
+        and 3 <= len(item) <= 4
+        and isinstance(item[0], str)
+        and (known is None or item[0] in known)
+        and type(item[1]) is int
+        and type(item[2]) is int
+        and item[1] >= 0
+        and item[2] >= 0
     )
 
 

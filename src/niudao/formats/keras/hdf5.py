@@ -201,8 +201,10 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
                             unpacked += prod(found.shape) * max(4, found.dtype.itemsize)
                         if unpacked > files.MAX_MEMORY:
                             raise LimitError(
-                                "the compressed arrays of the HDF5 file take more memory than allowed.", where=region.where(inner),
-                                expected=f"at most {files.MAX_MEMORY:,} bytes", next="raise NIUDAO_MAX_MEMORY if you trust the file",
+                                "the compressed arrays of the HDF5 file take more memory than allowed.",
+                                where=region.where(inner),
+                                expected=f"at most {files.MAX_MEMORY:,} bytes",
+                                next="raise NIUDAO_MAX_MEMORY if you trust the file",
                             )
             stack.extend(reversed(below))
         check(region, ((d.offset, d.offset + prod(d.shape) * d.dtype.itemsize) for d in datasets.values() if d.offset is not None))

@@ -77,7 +77,9 @@ def open_container(path: Path, weights: Path | None = None) -> Container:
                 return _pair(path, path, path.with_name(name))
         _json(path)  # a broken configuration is the nearer fault
         raise ReadError(
-            f"{path.name} is a network without weights.", where=path, expected=f"{path.stem}.h5 or weights.h5 beside it",
+            f"{path.name} is a network without weights.",
+            where=path,
+            expected=f"{path.stem}.h5 or weights.h5 beside it",
             next="name the weights with --weights FILE",
         )
     raise ReadError(f"{path.name} is no Keras file.", where=path, expected="HDF5, a .keras archive or JSON", got=repr(head[:12]))
@@ -124,9 +126,11 @@ def _weights_first(path: Path, contents: Contents, other: Path | None) -> Contai
     chosen = other or (found[0] if found else None)
     if chosen is None:
         raise ReadError(
-            f"{path.name} holds weights only, no network.", where=path,
+            f"{path.name} holds weights only, no network.",
+            where=path,
             expected="a whole network (model.save, not save_weights), or its JSON beside it",
-            got=f"{len(contents.datasets)} arrays", next=f"put the text of model.to_json() into {stem}.json beside it",
+            got=f"{len(contents.datasets)} arrays",
+            next=f"put the text of model.to_json() into {stem}.json beside it",
         )
     return _pair(path, chosen, path, contents)
 

@@ -186,8 +186,10 @@ class Binder:
             if clear:
                 return shares
             raise ReadError(
-                f"the weights of the nested network {network.name!r} cannot be told apart.", where=Where(file=self.file, node=network.name),
-                expected=f"{len(order)} arrays", got=f"{len(stored)}",
+                f"the weights of the nested network {network.name!r} cannot be told apart.",
+                where=Where(file=self.file, node=network.name),
+                expected=f"{len(order)} arrays",
+                got=f"{len(stored)}",
             )
         positions: dict[Layer, dict[str, tuple[str, str]]] = {leaf: {} for leaf in leaves}
         for (leaf, own), entry in zip(order, stored, strict=True):

@@ -17,6 +17,7 @@ from mmap import mmap
 from niudao.errors import LimitError, ReadError, Where
 from niudao.formats.files import MAX_MEMORY
 from niudao.ir.wire import BIG
+from niudao.ir.wire import varint as write_varint
 
 MAX_MESSAGES = 4_000_000
 MAX_DEPTH = 100
@@ -211,25 +212,15 @@ def find_cuts(buffer: Buffer, where: Where) -> list[Cut]:
     return budget.cuts
 
 
-def encode(n: int) -> bytes:
-    """A varint."""
-    out = bytearray()
-    while n > 0x7F:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
 def _block(number: int, body: bytes) -> bytes:
-    return encode(number << 3 | 2) + encode(len(body)) + body
+    return write_varint(number << 3 | 2) + write_varint(len(body)) + body
 
 
 def _external(location: str, cut: Cut) -> bytes:
     """The fields that say "my bytes are at this place of that file" (TensorProto 13 and 14)."""
     pairs = (("location", location), ("offset", str(cut.data)), ("length", str(cut.length)))
     entries = b"".join(_block(13, _block(1, k.encode()) + _block(2, v.encode())) for k, v in pairs)
-    return entries + encode(14 << 3) + encode(1)
+    return entries + write_varint(14 << 3) + write_varint(1)
 
 
 def skeleton(buffer: Buffer, cuts: list[Cut], location: str) -> bytes:

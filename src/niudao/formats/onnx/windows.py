@@ -33,7 +33,9 @@ def check_windows(model: ir.Model, where: Where) -> None:
         if len(held) != len(said) or any(isinstance(h, int) and h != s for h, s in zip(held, said, strict=True)):
             raise ReadError(
                 f"the kernel of a {node.op_type} node is not of the size that its kernel_shape says.",
-                where=_at(node, where), expected=str(said)[:60], got=str(held)[:60],
+                where=_at(node, where),
+                expected=str(said)[:60],
+                got=str(held)[:60],
             )
 
 

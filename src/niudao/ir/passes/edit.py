@@ -11,6 +11,7 @@ import onnx_ir as ir
 from niudao.ir import card
 from niudao.ir.build import infer, plain
 from niudao.ir.validate import subgraphs
+from niudao.ir.values import claim
 
 Array = np.ndarray[Any, Any]
 
@@ -43,12 +44,7 @@ class Edit:
 
     def unique(self, name: str) -> str:
         """`name`, or `name_1`, `name_2`, ... whichever is still free."""
-        candidate, k = name, 0
-        while candidate in self._taken:
-            k += 1
-            candidate = f"{name}_{k}"
-        self._taken.add(candidate)
-        return candidate
+        return claim(name, self._taken)
 
     def const(self, value: Any, dtype: Any = np.int64) -> ir.Value:
         """A small constant; equal ones are shared."""
