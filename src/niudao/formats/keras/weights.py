@@ -56,9 +56,11 @@ def variable_names(class_name: str, config: Mapping[str, Any]) -> list[str]:
         return ["depthwise_kernel", *bias]
     if class_name.startswith("Separable"):
         return ["depthwise_kernel", "pointwise_kernel", *bias]
+    if class_name == "Highway":  # Keras 1: W, W_carry, b, b_carry
+        return ["kernel", "carry_kernel", *(["bias", "carry_bias"] if bias else [])]
     if class_name == "EinsumDense":
         return ["kernel", *(["bias"] if config.get("bias_axes") else [])]
-    if class_name in ("Dense", "MaxoutDense") or re.match(r"(AtrousConv|Conv|Deconv|LocallyConnected)", class_name):
+    if class_name in ("Dense", "MaxoutDense", "TimeDistributedDense") or re.match(r"(AtrousConv|Conv|Deconv|LocallyConnected)", class_name):
         return ["kernel", *bias]
     if class_name in ("BatchNormalization", "BatchNormalizationV1", "SyncBatchNormalization"):
         mean = ["moving_mean", "moving_variance"]

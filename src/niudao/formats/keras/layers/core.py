@@ -68,7 +68,7 @@ def flatten(call: Call, x: Tensor) -> Tensor:
     return flat(call.b, x if squeezable and known else x.source_order(call.b))
 
 
-@reads("Dense")
+@reads("Dense", "TimeDistributedDense")
 def dense(call: Call, x: Tensor) -> Tensor:
     """x @ kernel + bias over the last axis. Rows follow a flattened picture's order, so that no transposition remains."""
     units = call.integer("units", "output_dim")
@@ -171,8 +171,24 @@ def identity(call: Call, *xs: Tensor) -> Tensor:
 
 @reads("Highway")
 def highway(call: Call, x: Tensor) -> Tensor:
-    """Keras 1: h * t + x * (1 - t)."""
-    raise call.refuse("this layer of Keras 1 is not supported", rewrite="write it with Dense, Multiply and Add")
+    """Keras 1: h t + x (1 - t), with h = activation(x W + b) and the gate t = sigmoid(x W_carry + b_carry).
+
+    Reference: Srivastava, Greff, Schmidhuber, "Highway Networks", 2015, equation 3.
+    """
+    call.get("input_dim", "transform_bias", "bias")
+    b = call.b
+    x = x.source_order(b)
+    width = x.our_shape[-1]
+    shapes = ((width, width), (width,)) if isinstance(width, int) else (None, None)
+
+    def line(prefix: str) -> Tensor:
+        bias = call.weight(f"{prefix}bias", shapes[1]) if call.has(f"{prefix}bias") else None
+        return Tensor.plain(b.op("Gemm", x.value, call.weight(f"{prefix}kernel", shapes[0]), bias))
+
+    gate = b.op("Sigmoid", line("carry_").value)
+    h = call.activate(line(""))
+    call.known()
+    return Tensor.plain(b.op("Add", x.value, b.op("Mul", gate, b.op("Sub", h.value, x.value))))
 
 
 @reads("MaxoutDense")
