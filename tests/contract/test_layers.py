@@ -27,6 +27,8 @@ KERNEL = {"filters": 2, "kernel_size": 2}
 NEEDED: dict[str, dict[str, Any]] = {
     "Activation": {"activation": "relu"},
     "Dense": {"units": 2},
+    "TimeDistributedDense": {"output_dim": 2},
+    "Highway": {"activation": "relu"},
     "EinsumDense": {"equation": "abc,cd->abd", "output_shape": [None, 2]},
     "Embedding": {"input_dim": 5, "output_dim": 2},
     "MaxoutDense": {"output_dim": 2, "nb_feature": 2},
@@ -43,10 +45,13 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 """What a layer cannot be without."""
 
+STORED = {"EinsumDense": {"kernel": (4, 2)}, "MaxoutDense": {"kernel": (2, 6, 2)}}
+"""Weights of layers that take their shape from the file."""
+
 PAIRS = {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot", "Merge"}
 PAIRS |= {"Attention", "AdditiveAttention", "MultiHeadAttention"}
 
-WHOLLY_REFUSED = {"Highway", "ParametricSoftplus", "RandomCrop"}
+WHOLLY_REFUSED = {"ParametricSoftplus", "RandomCrop"}
 """Known by name only, so that the refusal can say what to write instead."""
 
 NOTHING_AT_INFERENCE = {name for name, reader in LAYERS.items() if reader is identity}
@@ -78,7 +83,7 @@ def build(class_name: str, shape: tuple[int, ...], inputs: int, settings: dict[s
     network = description.network(entry, 3, "net.keras")
     layer = network.find("odd")
     assert layer is not None
-    weights: dict[str, Weight] = {}
+    weights = {key: weight(key, size) for key, size in STORED.get(class_name, {}).items()}
     while True:
         b = Builder("net")
         runner = Runner(b, {layer: weights}, 3, False, "net.keras")

@@ -79,6 +79,17 @@ def agreed(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
     return want
 
 
+def seconded(model: ir.Model, feeds: dict[str, Array]) -> list[Array]:
+    """What the reference says of a model that we read; nothing where its pooling stumbles over a window that it cuts to nothing."""
+    try:
+        return reference(ir.to_proto(model), feeds)
+    except ValueError as e:
+        if "zero-size array" not in str(e):
+            raise
+        event("the reference fails on what was read")
+        return []
+
+
 def values(*shape: int, seed: int = 0) -> Array:
     """Numbers around zero that are all different."""
     return (np.random.default_rng([seed, *shape]).standard_normal(shape) * 0.6).astype(np.float32)
@@ -150,7 +161,10 @@ def conv_transpose(b: Builder, draw: Draw) -> ir.Value:
 
 def max_pool(b: Builder, draw: Draw) -> ir.Value:
     x, _ = picture(b, draw)
-    return b.op("MaxPool", x, layer="pool", ceil_mode=draw(small(0, 1)), **window(draw, dilate=True))
+    how = window(draw, dilate=True)
+    if "dilations" in how and str(how.get("auto_pad")).startswith("SAME"):
+        del how["auto_pad"]  # runtimes do not agree what that pads; the writer refuses it
+    return b.op("MaxPool", x, layer="pool", ceil_mode=draw(small(0, 1)), **how)
 
 
 def average_pool(b: Builder, draw: Draw) -> ir.Value:
@@ -216,7 +230,8 @@ def activation(b: Builder, draw: Draw) -> ir.Value:
     x, (c, _, _) = picture(b, draw)
     number = st.sampled_from([0.05, 0.25, 1.0, 1.5])
     plain = "Relu Sigmoid Tanh Softplus Softsign Exp Mish HardSwish Selu Erf Abs Neg".split()
-    kind = draw(st.sampled_from([*plain, "LeakyRelu", "Elu", "Celu", "ThresholdedRelu", "HardSigmoid", "Gelu", "PRelu", "Clip", "Softmax", "LogSoftmax"]))
+    others = "LeakyRelu Elu Celu ThresholdedRelu HardSigmoid Gelu PRelu Clip Softmax LogSoftmax".split()
+    kind = draw(st.sampled_from([*plain, *others]))
     if kind in ("LeakyRelu", "Elu", "Celu", "ThresholdedRelu"):
         return b.op(kind, x, layer="act", alpha=draw(number))
     if kind == "HardSigmoid":
@@ -257,9 +272,9 @@ def test_written_as_keras_and_read_back(make: Callable[[Builder, Draw], ir.Value
             nd.write(model, Path(folder) / "net.keras")
             back = nd.read(Path(folder) / "net.keras")
             got = nd.run(back, feeds, optimize=False)
-            judged = reference(ir.to_proto(back), feeds)
+            judged = seconded(back, feeds)
         assert list(got) == ["y"]
-        for ours in (got["y"], judged[0]):
+        for ours in (got["y"], *judged):
             np.testing.assert_allclose(ours, want[0], rtol=0, atol=TOLERANCE * max(1.0, float(np.abs(want[0]).max())))
 
     check()
@@ -368,7 +383,9 @@ def old_resize(draw: Draw, opset: int) -> Node:
         return ("Upsample" if opset == 9 else "Resize"), [x, scales], {"mode": mode}, 1
     how: dict[str, Any] = {"mode": draw(st.sampled_from(["nearest", "linear", "cubic"]))}
     how["coordinate_transformation_mode"] = draw(
-        st.sampled_from(["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", *(["half_pixel_symmetric"] if opset >= 19 else [])])
+        st.sampled_from(
+            ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", *(["half_pixel_symmetric"] if opset >= 19 else [])]
+        )
     )
     if how["mode"] == "nearest":
         how["nearest_mode"] = draw(st.sampled_from(["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]))
@@ -495,10 +512,11 @@ def test_an_old_file_means_what_it_meant(make: Callable[[Draw, int], Node]) -> N
         model = nd.read(proto.SerializeToString())
         assert model.opset_imports[""] == OPSET
         got = nd.run(model, feeds, optimize=False)
-        judged = reference(ir.to_proto(model), feeds)
+        judged = seconded(model, feeds)
         assert list(got) == [o.name for o in proto.graph.output]
-        for ours, theirs, w in zip(got.values(), judged, want, strict=True):
+        for ours, w in zip(got.values(), want, strict=True):
             assert close(ours, w), "run by ONNX Runtime"
-            assert close(theirs, w), "run by onnx.reference"
+        for ours, w in zip(judged, want if judged else [], strict=True):
+            assert close(ours, w), "run by onnx.reference"
 
     check()

@@ -8,6 +8,7 @@ takes only its own child with it. `Judge` starts and drives it.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import unicodedata
@@ -176,9 +178,16 @@ def _ask(request: dict[str, Any]) -> dict[str, Any]:
 
 def serve() -> None:
     """Import everything once, then answer lines."""
-    for name in ("niudao.formats.onnx.read", "niudao.formats.keras.read", "niudao.formats.inspect", "niudao.cli.outcome"):
-        with contextlib.suppress(ModuleNotFoundError):
-            import_module(name)
+    from niudao.cli import main  # noqa: F401  here, so that children need not
+    from niudao.formats import read
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, ending in (("bad_onnx", ".onnx"), ("bad_h5", ".h5"), ("bad_zip", ".keras")):
+            path = Path(folder) / f"net{ending}"
+            path.write_bytes(import_module(name).good())
+            with contextlib.suppress(Exception):  # it is a case too, and fails there
+                read(path)
+    gc.freeze()  # else every child's first collection copies the parent's pages
 
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints belongs to the talk, not to the answers

@@ -104,6 +104,18 @@ def normalised(b: Builder) -> None:
     b.output(b.op("Clip", y, b.const(-0.2), b.const(0.7)), "y", (0, 3, 1, 2))
 
 
+@net
+def frames(b: Builder) -> None:
+    x = b.input("x", (None, 3, 4, 6, 5))
+    y = b.op("Reshape", b.op("Transpose", x, perm=[0, 2, 1, 3, 4]), b.const([-1, 3, 6, 5]), layer="join")
+    y = b.op("Conv", y, b.weight(draw(4, 3, 3, 3), "w"), b.weight(draw(4), "b"), layer="conv", pads=[1, 1, 1, 1])
+    y = b.op("LeakyRelu", y, layer="act", alpha=0.3)
+    y = b.op("MaxPool", y, layer="pool", kernel_shape=[2, 2], strides=[2, 2])
+    y = b.op("Gemm", b.op("Flatten", y, layer="flat"), b.weight(draw(24, 5), "fw"), b.weight(draw(5), "fb"), layer="fc")
+    y = b.op("Softmax", y, layer="prob", axis=-1)
+    b.output(b.op("Reshape", y, b.const([-1, 4, 5]), layer="split"), "y")
+
+
 def _recurrent(op: str, gates: int, **attributes: Any) -> Callable[[], ir.Model]:
     def build() -> ir.Model:
         b = Builder(op.lower())

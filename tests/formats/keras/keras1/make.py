@@ -1,7 +1,7 @@
 """Made the files beside it, in real Keras 1.2.2: small networks of that generation's layers, with an input and Keras's own answer.
 
-    python3.6 -m venv v && v/bin/pip install keras==1.2.2 tensorflow==1.14.0 h5py==2.10.0 protobuf==3.19.6 numpy==1.16.6 scipy==1.2.3
-    KERAS_BACKEND=tensorflow v/bin/python make.py
+python3.6 -m venv v && v/bin/pip install keras==1.2.2 tensorflow==1.14.0 h5py==2.10.0 protobuf==3.19.6 numpy==1.16.6 scipy==1.2.3
+KERAS_BACKEND=tensorflow v/bin/python make.py
 """
 
 import os

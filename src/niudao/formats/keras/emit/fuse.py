@@ -96,7 +96,9 @@ def _swish(layers: list[Layer], outputs: list[Ref]) -> list[Layer]:
 def _reshapes(before: Layer, layer: Layer, separate: bool) -> bool:
     """Two reshapes in a row are one."""
     kinds = ("Reshape", "Flatten")
-    if before.kind not in kinds or layer.kind not in kinds or before.wish == before.node or layer.wish == layer.node:
+    if before.kind not in kinds or layer.kind not in kinds or before.steps != layer.steps:
+        return False
+    if before.wish == before.node or layer.wish == layer.node:
         return False
     before.kind, before.config, before.wish, before.node = layer.kind, layer.config, layer.wish, layer.node
     return True
@@ -104,7 +106,7 @@ def _reshapes(before: Layer, layer: Layer, separate: bool) -> bool:
 
 def _bias(before: Layer, layer: Layer, separate: bool) -> bool:
     """A constant added right after a layer that has no bias yet."""
-    frozen = layer.kind == "BatchNormalization" and layer.config.get("trainable") is False
+    frozen = layer.kind == "BatchNormalization" and layer.config.get("trainable") is False and before.steps == layer.steps
     if not frozen or before.kind not in _HOLDS or before.config.get("use_bias") is not False or before.config.get("activation") != "linear":
         return False
     if before.config.get("trainable") is False or layer.config.get("scale") or not layer.config.get("center"):

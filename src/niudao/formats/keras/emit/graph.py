@@ -56,6 +56,7 @@ class Layer:
         as_list: The inputs are handed over as one list.
         dtype: Type of its outputs.
         name: The final name.
+        steps: Where it runs step by step (TimeDistributed), the number of steps, else 0; `shapes` hold them at axis 1.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Layer:
     as_list: bool = False
     dtype: str = "float32"
     name: str = ""
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Tensor:
         scramble: `(dims, perm)` where the last axis was flattened in Keras's order:
             ours = keras.reshape(dims).transpose(perm).reshape(-1), sample by sample.
         nonnegative: No element can be below zero.
+        steps: Where the batch of ours holds the steps of every sample, how many; Keras has them at its axis 1, which `shape` and
+            `axes` leave out: they speak of one step.
     """
 
     layer: Layer
@@ -99,6 +103,10 @@ class Tensor:
     axes: tuple[int | None, ...]
     scramble: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     nonnegative: bool = False
+    steps: int = 0
+
+
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN", "Bidirectional")
 
 
 class Refused(Exception):
@@ -209,10 +217,13 @@ class Net(Constants):
         suffix: str = "",
         nonnegative: bool = False,
     ) -> Tensor:
-        """Append a layer. `shape` is that of its output in Keras, `axes` as in `Tensor`."""
+        """Append a layer; it runs step by step on a tensor with steps. `shape` is that of its output in Keras, `axes` as in `Tensor`."""
         as_list = not isinstance(inputs, Tensor)
         many = [inputs] if isinstance(inputs, Tensor) else list(inputs)
         shape = (None, *tuple(shape)[1:])
+        steps = many[0].steps
+        if any(t.steps != steps for t in many) or (steps and (len(many) > 1 or kind in _RECURRENT)):
+            refuse("it works on the steps of a sequence, which joined the batch", rewrite="keep the steps on an axis of their own")
         made = Layer(
             kind,
             self._wish(suffix),
@@ -220,11 +231,12 @@ class Net(Constants):
             [(t.layer, t.index) for t in many],
             tuple(weights),
             node=self.title(),
-            shapes=[shape],
+            shapes=[(None, steps, *shape[1:]) if steps else shape],
             as_list=as_list,
+            steps=steps,
         )
         self.layers.append(made)
-        return Tensor(made, 0, shape, tuple(axes), nonnegative=nonnegative)
+        return Tensor(made, 0, shape, tuple(axes), nonnegative=nonnegative, steps=steps)
 
     def operation(
         self,
@@ -243,6 +255,8 @@ class Net(Constants):
         """Append a call of a function of `keras.ops`, which only .keras archives can hold."""
         if not self.operations:
             raise Refused("no Keras layer computes it", rewrite="write a .keras archive, which holds keras.ops calls", keras3=True)
+        if any(t.steps for t in inputs):
+            refuse("it works on the steps of a sequence, which joined the batch", rewrite="keep the steps on an axis of their own")
         made = Layer(
             kind,
             self._wish(suffix),
@@ -260,6 +274,8 @@ class Net(Constants):
     def like(self, x: Tensor, kind: str, config: dict[str, Any] | None = None, *, suffix: str = "", nonnegative: bool = False) -> Tensor:
         """Append a layer that works element by element."""
         y = self.layer(kind, x, config, shape=x.shape, axes=x.axes, suffix=suffix, nonnegative=nonnegative)
+        if "axis" not in y.layer.config:
+            y.layer.steps = 0  # the same with and without
         return replace(y, scramble=x.scramble)
 
     # order of axes

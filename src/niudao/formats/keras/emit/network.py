@@ -14,6 +14,7 @@ from niudao.formats.keras.emit import shape as _shape  # noqa: F401
 from niudao.formats.keras.emit.fuse import tidy
 from niudao.formats.keras.emit.graph import Layer, Net, Refused, Tensor, last, refuse
 from niudao.formats.keras.emit.order import give_names, keras_order, legal
+from niudao.formats.keras.emit.steps import wrap
 from niudao.formats.keras.emit.table import EMITTERS
 from niudao.ir import card
 
@@ -97,6 +98,8 @@ def emit(model: ir.Model, *, operations: bool, hard_slope: float = 0.0) -> Netwo
         net.refusals += [Refusal(x.node or x.wish, x.kind, "its input could not be made", targets=("onnx",)) for x in lost]
         return Network(name, (), (), (), tuple(net.rewrites), tuple(net.refusals))
     inputs = [x for x in net.inputs]
+    for layer in layers:
+        wrap(layer, separate)
     ordered = keras_order(layers, outputs)
     give_names(
         ordered,
@@ -192,6 +195,8 @@ def _layout(value: ir.Value, rank: int, channels_last: bool) -> tuple[int, ...]:
 
 def _output(net: Net, value: ir.Value, earlier: list[tuple[Layer, int]], channels_last: bool) -> None:
     t = net.get(value)
+    if t.steps:
+        refuse("it holds the steps of a sequence in its batch", rewrite="give them an axis of their own")
     axes = _layout(value, len(t.axes), channels_last)
     net.node = value.producer()
     t = net.arrange(t, [axes.index(k) for k in range(len(axes))])

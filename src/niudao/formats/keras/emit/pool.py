@@ -44,6 +44,9 @@ def pool(net: Net, node: ir.Node) -> None:
     kind = "Max" if node.op_type == "MaxPool" else "Average"
     dilations = [d if k > 1 else 1 for d, k in zip(dilations, size, strict=True)]
     reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
+    if any(d != 1 for d in dilations) and attr(node, "auto_pad", "NOTSET").startswith("SAME"):
+        # ONNX Runtime pads as if there were no dilation, the specification says otherwise: nobody knows what was meant
+        refuse("it is dilated and pads by itself, which runtimes compute differently", "auto_pad", rewrite="say the pads as numbers")
     pads = wanted_pads(node, x.shape[1:-1], reach, strides)
     if any(d != 1 for d in dilations):
         y = (

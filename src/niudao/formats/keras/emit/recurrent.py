@@ -128,6 +128,18 @@ def zero(net: Net, value: ir.Value) -> bool:
     return False
 
 
+def sizes(net: Net, value: ir.Value) -> tuple[Dim, ...]:
+    """Shape of a value made for the size of the batch, also where shape inference could not follow."""
+    node = value.producer()
+    if node is None or node.op_type not in ("Tile", "ConstantOfShape") or None not in net.dims(value)[1:]:
+        return net.dims(value)
+    given = net.constant(node.inputs[-1])
+    if given is None:
+        return net.dims(value)
+    source = net.dims(node.inputs[0]) if node.op_type == "Tile" and node.inputs[0] is not None else (1,) * given.size
+    return tuple(None if d is None or n < 0 else d * int(n) for d, n in zip(source, given.reshape(-1), strict=True))
+
+
 def activations(net: Net, node: ir.Node, op: str, ways: int) -> tuple[list[str], float]:
     """Keras names of the gates' functions, the same for both directions, and the factor that makes the slope of hard_sigmoid right."""
     default = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}[op]

@@ -12,7 +12,8 @@ from niudao.formats.keras.emit.activation import ELEMENTWISE, scale
 from niudao.formats.keras.emit.attributes import attr
 from niudao.formats.keras.emit.cut import by_matrix
 from niudao.formats.keras.emit.graph import Arg, Dim, Net, Tensor, Weight, refuse
-from niudao.formats.keras.emit.recurrent import zero
+from niudao.formats.keras.emit.recurrent import sizes, zero
+from niudao.formats.keras.emit.steps import joined, split
 from niudao.formats.keras.emit.table import emits
 
 _WORDS = {ir.DataType.FLOAT: "float32", ir.DataType.INT64: "int32", ir.DataType.INT32: "int32"}
@@ -117,6 +118,11 @@ def reshape(net: Net, node: ir.Node) -> None:
     before, after = list(net.dims(value)), list(net.dims(out))
     here = x.axes.index(0) if 0 in x.axes else refuse("it has no batch axis")
     there = batch_place(before, after, here, value, out)
+    if x.steps or (len(before) > 1 and _product(before[1:]) != _product(after[1:])):
+        apart = split(net.get(value), before, after) if x.steps else joined(net, net.get(value), before, after)
+        if apart is not None:
+            net.put(out, apart)
+            return
     front = [here, *(i for i in range(len(before)) if i != here)]
     back = [there, *(j for j in range(len(after)) if j != there)]
     before, after = same_batch([before[i] for i in front], [after[j] for j in back])
@@ -281,7 +287,7 @@ def constant_like(net: Net, x: Tensor, value: ir.Value) -> Tensor:
     """A constant for every sample: the bias of a Dense layer whose kernel is zeros."""
     array = net.constant(value)
     if array is None and zero(net, value):
-        array = np.zeros((1, *(d or 0 for d in net.dims(value)[1:])), np.float32)
+        array = np.zeros((1, *(d or 0 for d in sizes(net, value)[1:])), np.float32)
     if array is None:
         refuse(f"its input {value.name!r} cannot be made in Keras")
     if array.ndim < 1 or array.size == 0 or array.shape[0] != 1 or array.dtype.kind != "f" or array.size > 1 << 20:

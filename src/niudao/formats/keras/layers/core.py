@@ -195,6 +195,7 @@ def highway(call: Call, x: Tensor) -> Tensor:
 def maxout_dense(call: Call, x: Tensor) -> Tensor:
     """Keras 1: the largest of nb_feature linear maps; W (k, in, out), b (k, out)."""
     call.get("nb_feature", "output_dim", "bias")
+    call.known()
     b = call.b
     stored = call.stored("kernel")
     features, inside, out = stored.shape
