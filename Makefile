@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/niudao demo
 
 test: $(VENV)/.test-installed
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
