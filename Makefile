@@ -9,7 +9,8 @@ demo: $(VENV)/.installed
 	$(BIN)/niudao demo
 
 test: $(VENV)/.test-installed
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 --dist loadgroup
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 tests
+	KERAS_BACKEND=torch $(BIN)/python -m pytest README.md docs  # one process: the blocks of a page build on each other
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

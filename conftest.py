@@ -86,13 +86,6 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(before)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The blocks of one page tell one story: they run in one worker, in order."""
-    for item in items:
-        if item.path.suffix == ".md":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), ConsoleParser()],
     patterns=["README.md", "docs/*.md", "docs/**/*.md", "CONTRIBUTING.md"],
