@@ -116,7 +116,7 @@ def _config(layer: Layer) -> list[tuple[str, str]]:
     """Constructor arguments without those that say what Keras assumes anyway; the first one stands without its word."""
     found: list[tuple[str, str]] = []
     config = dict(layer.config)
-    if layer.kind == "Bidirectional":
+    if layer.kind in ("Bidirectional", "TimeDistributed"):
         inner = config["layer"]
         held = Layer(inner["class_name"], "", {k: v for k, v in inner["config"].items() if k != "name"})
         arguments = ", ".join(f"{k}={v}" if k else v for k, v in _config(held))
