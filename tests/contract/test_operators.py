@@ -80,14 +80,13 @@ def agreed(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
 
 
 def seconded(model: ir.Model, feeds: dict[str, Array]) -> list[Array]:
-    """What the reference says of a model that we read; nothing where its pooling stumbles over a window that it cuts to nothing."""
-    try:
-        return reference(ir.to_proto(model), feeds)
-    except ValueError as e:
-        if "zero-size array" not in str(e):
-            raise
-        event("the reference fails on what was read")
-        return []
+    """What the reference says of a model that we read; nothing where it takes a pooling's pads for (top, bottom, left, right)."""
+    for node in model.graph:
+        pads = list(node.attributes["pads"].as_ints()) if node.op_type.endswith("Pool") and "pads" in node.attributes else []
+        if len(pads) == 4 and pads[1] != pads[2]:
+            event("the reference misreads the pads of what was read")
+            return []
+    return reference(ir.to_proto(model), feeds)
 
 
 def values(*shape: int, seed: int = 0) -> Array:

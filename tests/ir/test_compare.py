@@ -18,7 +18,7 @@ from niudao.errors import ReadError, UsageError
 from niudao.ir import card
 from niudao.ir.build import Builder
 from niudao.ir.compare import CompareReport, ModelRunner, compare, load_repro, save_repro
-from niudao.ir.difference import difference
+from niudao.ir.difference import aligned, difference
 from niudao.ir.noise import run_double
 from niudao.ir.session import run
 
@@ -319,3 +319,9 @@ def test_agreement_is_shown_never_assumed(values: list[float], rtol: float) -> N
     b = a.copy()
     b[0] = np.float32(np.nan)
     assert not difference(a, b).within(rtol)
+
+
+def test_another_float_width_inside_is_compared_as_numbers() -> None:
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
+    found = aligned(x, x.astype(np.float16), 1e-2)
+    assert found.within(1e-2) and 0 < found.max_rel < 1e-3

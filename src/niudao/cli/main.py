@@ -18,7 +18,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "compare": ("models", "A B", "are two files the same network, and if not, from which layer on"),
     "inspect": ("models", "MODEL", "what is in it and what it costs"),
     "run": ("models", "MODEL IMAGE...", "its answers on images, a folder or an .npy"),
-    "extract": ("models", "MODEL DST", "a named part of a network as a network"),
+    "extract": ("models", "MODEL TARGET", "a named part of a network as a network"),
     "card": ("models", "MODEL", "how a picture becomes its input: show or set"),
     "formats": ("models", "", "what can be read and written"),
     "doctor": ("house", "", "is everything installed"),
@@ -77,20 +77,32 @@ class Usage(Exception):
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The ten flags that every verb has; each may also be set as NIUDAO_<NAME> in the environment."""
+    """The flags that every verb has; each may also be set as NIUDAO_<NAME> in the environment."""
 
     def env(name: str, default: str | None = None) -> str | None:
         return os.environ.get(f"NIUDAO_{name}") or default
+
+    def number(name: str) -> int:
+        text = env(name, "0") or "0"
+        if not text.isdigit():
+            raise Usage(f"NIUDAO_{name} in the environment cannot be {text!r}.", "expected a whole number")
+        return int(text)
 
     group = parser.add_argument_group("common flags (also as NIUDAO_<NAME> in the environment)")
     group.add_argument("-o", "--output", metavar="PATH", default=env("OUTPUT"), help="where the result goes")
     group.add_argument("--json", action="store_true", default=bool(env("JSON")), help="one JSON document on stdout")
     group.add_argument("-q", "--quiet", action="store_true", default=bool(env("QUIET")), help="errors only")
-    group.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv adds the traceback to an error")
+    group.add_argument("-v", "--verbose", action="count", default=number("VERBOSE"), help="say more; -vv adds the traceback to an error")
     group.add_argument("--color", choices=("auto", "always", "never"), default=env("COLOR", "auto"), help="colour (default auto)")
-    group.add_argument("--report", action="append", metavar="PATH", default=[], help="also write .html, .md or .json; may be repeated")
+    group.add_argument(
+        "--report",
+        action="append",
+        metavar="PATH",
+        default=[r for r in [env("REPORT")] if r],
+        help="also write .html, .md or .json; may be repeated",
+    )
     group.add_argument("-f", "--force", action="store_true", default=bool(env("FORCE")), help="write although the proof failed")
-    group.add_argument("--seed", type=int, metavar="N", default=int(env("SEED", "0") or 0), help="seed of everything random (default 0)")
+    group.add_argument("--seed", type=int, metavar="N", default=number("SEED"), help="seed of everything random (default 0)")
     group.add_argument("--device", choices=("auto", "cpu"), default=env("DEVICE", "auto"), help="where to run (default auto: cpu)")
 
 

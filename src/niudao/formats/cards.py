@@ -32,7 +32,7 @@ class CardReport(Report):
         return cls(path=path, card=cards_of(model), classes=tuple(card.get_classes(model)), missing=missing, written=written)
 
     def title(self) -> str:
-        return f"card of {Path(self.path).name}"
+        return f"card of {Path(self.written or self.path).name}"
 
     def blocks(self) -> list[Block]:
         blocks: list[Block] = [Verdict(None, self.title())]

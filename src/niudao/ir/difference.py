@@ -76,8 +76,11 @@ def difference(a: Array, b: Array) -> Difference:
 def aligned(a: Array, b: Array, rtol: float) -> Difference:
     """As `difference` for inner values, whose axes two readers may order or squeeze in their own way.
 
-    Only arrays of different shape are turned: the order of axes under which they agree best counts.
+    Only arrays of different shape are turned: the order of axes under which they agree best counts. Floats of another width
+    are compared as numbers, since inside a network the width is the network's own affair.
     """
+    if a.dtype != b.dtype and a.dtype.kind == b.dtype.kind == "f":
+        a, b = a.astype(np.float64), b.astype(np.float64)
     if a.shape == b.shape or a.size != b.size:
         return difference(a, b)
     x, y = (v.reshape([d for d in v.shape if d != 1]) for v in (a, b))

@@ -34,6 +34,8 @@ def render(report: Report, *, color: bool = False, width: int | None = None) -> 
     piped = not color and width is None
     lines: list[Line] = []
     for block in story(report):
+        if not piped and isinstance(block, Table) and block.top == 0:
+            continue  # too long for any terminal; pages, documents and pipes have it
         drawn = _block(block, piped, width)
         if lines and lines[-1] and drawn and (isinstance(block, Table) if piped else _titled(block)):
             lines.append([])
