@@ -18,6 +18,7 @@ import onnx_ir as ir
 from niudao.errors import RunError
 from niudao.ir import IR_VERSION, OPSET
 from niudao.ir.operators import attribute
+from niudao.ir.passes.evaluate import by_runtime
 
 Array = np.ndarray[Any, Any]
 
@@ -114,19 +115,9 @@ def _compute(node: ir.Node, inputs: list[Array | None]) -> list[Array]:
     )
     single = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     try:
-        return _by_runtime(single, given)
+        return [_double(a) for a in by_runtime(single, given)]
     except Exception:  # onnxruntime's exceptions share no base class
         return _by_reference(single, given, node)
-
-
-def _by_runtime(model: onnx.ModelProto, given: dict[str, Array]) -> list[Array]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [_double(np.asarray(a)) for a in session.run(None, given)]
 
 
 def _by_reference(model: onnx.ModelProto, given: dict[str, Array], node: ir.Node) -> list[Array]:

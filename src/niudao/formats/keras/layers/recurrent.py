@@ -102,16 +102,19 @@ def _bias(call: Call, order: list[int], units: int, both: bool) -> ir.Value:
     return call.weight("bias", (2, n) if both else (n,), change)
 
 
+def _act_and_gate(call: Call, cudnn: bool) -> tuple[Any, Any]:
+    """The activations of the state and of the gates; the CuDNN layers have no choice."""
+    if cudnn:
+        return "tanh", "sigmoid"
+    gate = _default(call, "recurrent_activation", call.get("inner_activation", default="hard_sigmoid"), "sigmoid", "sigmoid")
+    return call.get("activation", default="tanh"), gate
+
+
 @reads("LSTM", "CuDNNLSTM")
 def lstm(call: Call, x: Tensor, *states: Tensor) -> Any:
     x, units, sequences, give, _ = _common(call, x)
     cudnn = call.class_name == "CuDNNLSTM"
-    act = "tanh" if cudnn else call.get("activation", default="tanh")
-    gate = (
-        "sigmoid"
-        if cudnn
-        else _default(call, "recurrent_activation", call.get("inner_activation", default="hard_sigmoid"), "sigmoid", "sigmoid")
-    )
+    act, gate = _act_and_gate(call, cudnn)
     bias = call.flag("use_bias", default=True)
     order = [0, 3, 1, 2]
     features = x.shape[2]
@@ -134,12 +137,7 @@ def lstm(call: Call, x: Tensor, *states: Tensor) -> Any:
 def gru(call: Call, x: Tensor, *states: Tensor) -> Any:
     x, units, sequences, give, _ = _common(call, x)
     cudnn = call.class_name == "CuDNNGRU"
-    act = "tanh" if cudnn else call.get("activation", default="tanh")
-    gate = (
-        "sigmoid"
-        if cudnn
-        else _default(call, "recurrent_activation", call.get("inner_activation", default="hard_sigmoid"), "sigmoid", "sigmoid")
-    )
+    act, gate = _act_and_gate(call, cudnn)
     after = True if cudnn else bool(_default(call, "reset_after", False, True, True))
     bias = call.flag("use_bias", default=True)
     order = [0, 1, 2]
