@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.errors import Refusal
-from niudao.formats.keras.emit.constants import Constants
+from niudao.ir.constants import Constants
 from niudao.ir import card
 
 Array = np.ndarray[Any, Any]

@@ -97,7 +97,7 @@ class Constants:
         return () if array is None else array.shape
 
     def loader(self, value: ir.Value, change: Callable[[Array], Array] = lambda a: a) -> Callable[[], Array]:
-        """A function that makes the constant's array, changed as Keras wants it."""
+        """A function that makes the constant's array, changed as the target wants it."""
 
         def load() -> Array:
             array = self.constant(value)
