@@ -23,6 +23,16 @@ class Package:
     use: str
 
 
+@dataclass(frozen=True)
+class Framework:
+    """An oracle: a real framework in an environment of its own. `version` is None where it is not set up."""
+
+    name: str
+    title: str
+    version: str | None
+    use: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class DoctorReport(Report):
     """What is installed."""
@@ -30,6 +40,7 @@ class DoctorReport(Report):
     schema: ClassVar[str] = "niudao.doctor/1"
     python: str
     packages: tuple[Package, ...]
+    oracles: tuple[Framework, ...] = ()
 
     def title(self) -> str:
         return "doctor"
@@ -40,7 +51,12 @@ class DoctorReport(Report):
         rows = tuple(
             (p.name, p.version, p.use, f"pip install 'niudao[{p.extra}]'" if p.extra and not p.version else None) for p in self.packages
         )
-        return [Verdict(self.ok, text, f"Python {self.python}"), Table(columns, rows)]
+        blocks: list[Block] = [Verdict(self.ok, text, f"Python {self.python}"), Table(columns, rows)]
+        if self.oracles:
+            heads = (Column("oracle"), Column("version"), Column("for"), Column("to install"))
+            found = tuple((o.title, o.version, o.use, None if o.version else f"niudao oracle setup {o.name}") for o in self.oracles)
+            blocks.append(Table(heads, found, title="Real frameworks in environments of their own"))
+        return blocks
 
 
 OPTIONAL = (
@@ -55,11 +71,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Report | None:
+    from niudao.formats.oracles.reports import table
+
     needed = [r for r in requires("niudao") or [] if "extra ==" not in r]
     packages = [Package(_name(r), _version(_name(r)), "", "niudao itself") for r in needed]
     ok = all(p.version for p in packages)
     packages += [Package(name, _version(name), extra, use) for name, extra, use in OPTIONAL]
-    return DoctorReport(ok=ok, python=sys.version.split()[0], packages=tuple(packages))
+    oracles = tuple(Framework(o.name, o.title, o.version or None, o.proves) for o in table().oracles)
+    return DoctorReport(ok=ok, python=sys.version.split()[0], packages=tuple(packages), oracles=oracles)
 
 
 def _name(requirement: str) -> str:

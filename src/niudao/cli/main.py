@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "extract": ("models", "MODEL TARGET", "a named part of a network as a network"),
     "card": ("models", "MODEL", "how a picture becomes its input: show or set"),
     "formats": ("models", "", "what can be read and written"),
+    "oracle": ("house", "[setup|check|remove|list] [NAME]", "real frameworks that check our work: set up, list, check, remove"),
     "doctor": ("house", "", "is everything installed"),
     "demo": ("house", "", "the main job on two shipped networks"),
     "completion": ("house", "SHELL", "the completion script for bash, zsh, fish or tcsh"),
@@ -146,6 +148,7 @@ def full_help() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    _streams()
     if not args:
         sys.stdout.write(overview())
         return 0
@@ -168,6 +171,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as e:  # --help
         return int(e.code or 0)
     return run_verb(verb, options)
+
+
+def _streams() -> None:
+    """Somewhere to write to where the caller closed them, and no error for a sign that an old locale lacks."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  open for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _unknown(verb: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from niudao.errors import RunError
 from niudao.formats import FORMATS, Format, read, write
+from niudao.formats.oracles import OverBudget
 from niudao.ir import card
 from niudao.ir.compare import CompareReport, ModelRunner, Runner
 from niudao.ir.compare import compare as compare_runners
@@ -52,8 +54,12 @@ class _NativeRunner:
             array, perm = feeds[value.name or ""], card.get_layout(value)
             given[value.name or ""] = array.transpose(card.invert(perm)) if perm is not None and array.ndim == len(perm) else array
         got = self._native.run(self._path, given)
+        outputs = self._model.graph.outputs
+        if len(got) != len(outputs):
+            names = ", ".join(v.name or "" for v in outputs)
+            raise RunError(f"{self.name} gives another number of outputs.", where=self._path, expected=names, got=", ".join(got))
         result = {}
-        for value, array in zip(self._model.graph.outputs, got.values(), strict=True):
+        for value, array in zip(outputs, got.values(), strict=True):
             perm = card.get_layout(value)
             result[value.name or ""] = array.transpose(perm) if perm is not None and array.ndim == len(perm) else array
         return result
@@ -71,6 +77,30 @@ def prove(
     progress: Progress,
     layers: bool,
 ) -> CompareReport:
+    """Compare a source with what was written of it.
+
+    The file is read back and run by us; where that agrees, and the target's own framework is here (installed, or as an oracle), the
+    framework runs the file too and its word is the report's.
+
+    Args:
+        source: Runs the source.
+        model: What was written.
+        draft: The file that was written.
+        entry: Its format.
+        feeds: Inputs, in our layout; seeded ones if None.
+        samples: Batch of the proof.
+        seed: Seed of the inputs.
+        rtol: Largest difference allowed.
+        progress: Called with a word at each stage.
+        layers: Measure every layer.
+
+    Returns:
+        The framework's comparison, else that of the file read back. A framework that lacked time or memory has said nothing about the
+        file: then the read-back remains the proof, and a note says so.
+
+    Raises:
+        RunError: The framework refuses the file, or dies on it: then the conversion is no good, whatever we read in it.
+    """
     progress("reading back")
     if draft.suffix == ".py":
         back = _twin(model, entry)
@@ -84,7 +114,11 @@ def prove(
     if native is None or not result.same:
         return result
     progress(f"comparing in {native.name}")
-    real = compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    try:
+        real = compare_runners(source, native, feeds=feeds, samples=samples, seed=seed, rtol=rtol)
+    except OverBudget as e:
+        said = f"{native.name} could not judge the file: {e.message} The file read back is the proof."
+        return replace(result, notes=(*result.notes, said))
     return replace(real, layers=result.layers)
 
 
