@@ -1,11 +1,11 @@
-"""CPU seconds and peak memory of MMdnn and of niudao on the same Keras files: ResNet-50 and VGG-19 to ONNX.
+"""CPU seconds and peak memory of MMdnn and of niudao on the same Keras and Caffe files, to ONNX.
 
-    python benchmarks/mmdnn.py --mmdnn PYTHON --keras2 PYTHON [--runs 3] [--nets resnet50 vgg19]
+    python benchmarks/mmdnn.py --mmdnn PYTHON --keras2 PYTHON [--runs 3] [--nets resnet50 vgg19 caffe-squeezenet caffe-vgg19]
 
-The networks are built by keras.applications in Keras 2.2.4 (random weights, BatchNormalization statistics randomised,
-since those of a new network hide mistakes). The three programs run in turn, so that a slow moment of the machine meets
-all; a ratio is the median of the ratios of each turn. The ONNX files are then run on an input that Keras itself
-answered: a fast wrong file is no result.
+The Keras networks are built by keras.applications in Keras 2.2.4 (random weights, BatchNormalization statistics
+randomised, since those of a new network hide mistakes), the Caffe networks by real Caffe (`niudao oracle setup caffe`).
+The three programs run in turn, so that a slow moment of the machine meets all; a ratio is the median of the ratios of
+each turn. The ONNX files are then run on an input that Keras or Caffe itself answered: a fast wrong file is no result.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import caffe_nets
 import numpy as np
 from judged import relative
 from measure import Usage, measure, table, write_csv
 
 import niudao as nd
+from niudao.formats import oracles
 
 BUILD = """
 import sys
@@ -50,16 +52,36 @@ np.savez(path + ".npz", x=x, y=model.predict(x))
 """
 
 
+NETS = ("resnet50", "vgg19", "caffe-squeezenet", "caffe-vgg19", "mobilenet")
+
+
 def environment(python: Path) -> dict[str, str]:
     """Its own tools first, none of our paths, one thread each."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return env | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
+def build_caffe(name: str, net: Path) -> None:
+    """Let real Caffe fill the weights, and keep what it answers."""
+    oracle = oracles.find("caffe")
+    if oracle is None:
+        sys.exit("real Caffe is not set up: niudao oracle setup caffe")
+    net.write_text({"caffe-squeezenet": caffe_nets.squeezenet, "caffe-vgg19": caffe_nets.vgg19}[name]())
+    side = 227 if name == "caffe-squeezenet" else 224
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
+    oracles.run(oracle, "caffe", net, {"data": x}, save=str(net.with_suffix(".caffemodel")))
+    (y,) = oracles.run(oracle, "caffe", net, {"data": x}, weights=str(net.with_suffix(".caffemodel"))).values()
+    np.savez(f"{net}.npz", x=x, y=y)
+
+
 def commands(net: Path, folder: Path, mmdnn: Path) -> dict[str, tuple[list[str], dict[str, str], Path]]:
     """Name -> command, environment, file it writes."""
     ours = [sys.executable, "-m", "niudao", "convert", str(net)]
-    theirs = [str(mmdnn.parent / "mmconvert"), "-sf", "keras", "-iw", str(net), "-df", "onnx", "-om", str(folder / "mmdnn.onnx")]
+    source = ["keras", "-iw", str(net)]
+    if net.suffix == ".prototxt":
+        ours.append(str(net.with_suffix(".caffemodel")))
+        source = ["caffe", "-in", str(net), "-iw", str(net.with_suffix(".caffemodel"))]
+    theirs = [str(mmdnn.parent / "mmconvert"), "-sf", *source, "-df", "onnx", "-om", str(folder / "mmdnn.onnx")]
     here = dict(os.environ)
     return {
         "mmdnn": (theirs, environment(mmdnn), folder / "mmdnn.onnx"),
@@ -69,7 +91,7 @@ def commands(net: Path, folder: Path, mmdnn: Path) -> dict[str, tuple[list[str],
 
 
 def check(path: Path, net: Path) -> str:
-    """The difference of an ONNX file from what Keras answered, or why it cannot run.
+    """The difference of an ONNX file from what the source's framework answered, or why it cannot run.
 
     MMdnn writes an opset that ONNX Runtime has forgotten; then the file is lifted by our reader first.
     """
@@ -99,7 +121,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mmdnn", type=Path, required=True, help="the Python of an environment with MMdnn 0.3.1")
     parser.add_argument("--keras2", type=Path, required=True, help="a Python with Keras 2.2.4")
-    parser.add_argument("--nets", nargs="+", default=["resnet50", "vgg19"], choices=("resnet50", "vgg19", "mobilenet"))
+    parser.add_argument("--nets", nargs="+", default=list(NETS[:4]), choices=NETS)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
@@ -107,6 +129,10 @@ def main() -> int:
     for name in options.nets:
         with tempfile.TemporaryDirectory() as held:
             folder = Path(held)
+            if name.startswith("caffe"):
+                build_caffe(name, folder / "net.prototxt")
+                rows += turns(name, folder / "net.prototxt", folder, options.mmdnn, options.runs)
+                continue
             net = folder / "net.h5"
             script = folder / "build.py"
             script.write_text(BUILD)
@@ -152,7 +178,7 @@ def turns(name: str, net: Path, folder: Path, mmdnn: Path, runs: int) -> list[di
                 "cpu_ratio": "" if failed else f"{statistics.median(u.cpu / b.cpu for u, b in zip(mine, base, strict=True)):.3f}",
                 "peak_ratio": "" if failed else f"{statistics.median(u.peak / b.peak for u, b in zip(mine, base, strict=True)):.3f}",
                 "file_MB": f"{net.stat().st_size / 1e6:.0f}",
-                "differs_from_keras": differences[program],
+                "differs_from_source": differences[program],
                 "runs": runs,
             }
         )

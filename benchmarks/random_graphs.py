@@ -2,8 +2,9 @@
 
     python benchmarks/random_graphs.py [--graphs 60] [--seed 1] [--keras3 PYTHON] [--peer PYTHON]
 
-Every graph is read and written as ONNX and as .keras; a file counts as equal only if reading it back, and real Keras
-where a Python with it is given, both agree with ONNX Runtime on the original to 1e-4. "wrong" is whatever was written
+Every graph is read and written as ONNX, as .keras and as Caffe; a file counts as equal only if reading it back, and real
+Keras where a Python with it is given, and real Caffe where `niudao oracle setup caffe` was done, agree with ONNX Runtime on
+the original to 1e-4. "wrong" is whatever was written
 and differs, and whatever failed without a refusal; "wrong" must be 0 (exit 3).
 The peer is onnx2keras, in a Python that has it.
 """
@@ -20,11 +21,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from judged import RealKeras, read_back
+from judged import RealKeras, by_name, read_back, relative
 from measure import table, write_csv
 
 import niudao as nd
 from niudao.errors import Unsupported
+from niudao.formats import oracles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from randomgraphs import Case, graphs
@@ -82,6 +84,17 @@ def through(case: Case, target: Path, keras: RealKeras | None, folder: Path) -> 
         if error or not real <= TOLERANCE:
             return "wrong", error or f"Keras differs by {real:.1e}"
         diff = max(diff, real)
+    oracle = oracles.find("caffe") if target.suffix == ".prototxt" else None
+    if oracle is not None:
+        names, weights = [v.name for v in model.graph.outputs], str(target.with_suffix(".caffemodel"))
+        try:
+            got = oracles.run(oracle, "caffe", target, by_name(model, case.feeds), weights=weights, outputs=names)
+        except nd.NiudaoError as e:
+            return "wrong", e.message[:200]
+        real = relative(list(got.values()), want)
+        if not real <= TOLERANCE:
+            return "wrong", f"Caffe differs by {real:.1e}"
+        diff = max(diff, real)
     return "equal", f"{diff:.1e}"
 
 
@@ -114,7 +127,6 @@ def peer_verdicts(python: Path, cases: list[Case], folder: Path) -> list[tuple[s
 
 def _any_order(got: list[np.ndarray], want: list[np.ndarray]) -> float:
     """The smallest difference over the axis orders that a channels-last framework may give."""
-    from judged import relative
 
     def best(g: np.ndarray, w: np.ndarray) -> float:
         orders = (
@@ -141,13 +153,13 @@ def main() -> int:
         peers = peer_verdicts(options.peer, cases, folder) if options.peer else []
         for i, case in enumerate(cases):
             row: dict[str, object] = {"seed": case.seed, "opset": case.opset, "nodes": len(case.operators)}
-            for ending in (".onnx", ".keras"):
+            for ending in (".onnx", ".keras", ".prototxt"):
                 row[f"niudao{ending}"], row[f"detail{ending}"] = through(case, folder / f"net{ending}", keras, folder)
             if peers:
                 row["onnx2keras"], row["detail_onnx2keras"] = peers[i]
             rows.append(row)
     wrong = 0
-    for name in ("niudao.onnx", "niudao.keras", "onnx2keras"):
+    for name in ("niudao.onnx", "niudao.keras", "niudao.prototxt", "onnx2keras"):
         if name in rows[0]:
             count = Counter(str(row[name]) for row in rows)
             print(f"{name}: equal {count['equal']}, refused {count['refused']}, wrong {count['wrong']} of {len(rows)}")

@@ -1,10 +1,11 @@
-"""Every Keras and ONNX network we have, into each format and back: the largest relative difference.
+"""Every Keras, ONNX and Caffe network we have, into each format and back: the largest relative difference.
 
-    python benchmarks/round_trips.py [--data FOLDER] [--keras3 PYTHON] [--tfkeras PYTHON] [--match REGEX]
+    python benchmarks/round_trips.py [--data FOLDER] [--keras3 PYTHON] [--tfkeras PYTHON] [--match REGEX] [--targets .onnx,.prototxt]
 
 The source's outputs come from ONNX Runtime on the network as we read it (its agreement with the saved outputs of the
 real framework is another test). A written file is read back (at most 1e-5) and, where a Python is given, run in Keras 3
-and in tf.keras (at most 1e-4 in the generation it names; the other one's figure is shown).
+and in tf.keras (at most 1e-4 in the generation it names; the other one's figure is shown). Caffe files are run in real
+Caffe (at most 1e-4) and in OpenCV 4.10 (shown) where `niudao oracle setup caffe` was done.
 Exit 3 if a file is over its limit or cannot be written.
 """
 
@@ -21,18 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judged import RealKeras, by_name, read_back
+from judged import RealKeras, by_name, read_back, relative
 from measure import data_folder, table, write_csv
 
 import niudao as nd
+from niudao.formats import oracles
 from niudao.ir.session import prepare
 
 READ_BACK, REAL = 1e-5, 1e-4
-TARGETS = (".onnx", ".keras", ".h5")
+TARGETS = (".onnx", ".keras", ".h5", ".prototxt")
 
 
 def networks(root: Path) -> Iterator[tuple[str, Path, Path | None]]:
-    """Name, file and weights of every Keras and ONNX network below the folder whose export was right."""
+    """Name, file and weights of every Keras, ONNX and Caffe network below the folder whose export was right."""
     for meta in sorted((root / "frameworks").glob("*/*/meta.json")):
         folder, name = meta.parent, f"{meta.parent.parent.name}/{meta.parent.name}"
         for file in ("model.h5", "model.keras"):
@@ -40,6 +42,8 @@ def networks(root: Path) -> Iterator[tuple[str, Path, Path | None]]:
                 yield f"{name} {file[6:]}", folder / file, None
         if (folder / "model.json").exists() and (folder / "weights.h5").exists():
             yield f"{name} json", folder / "model.json", folder / "weights.h5"
+        if (folder / "deploy.prototxt").exists():
+            yield f"{name} caffe", folder / "deploy.prototxt", folder / "model.caffemodel"
         if (folder / "model.onnx").exists() and _right(json.loads(meta.read_text()).get("onnx_check", {})):
             yield f"{name} onnx", folder / "model.onnx", None
 
@@ -57,9 +61,11 @@ def main() -> int:
     parser.add_argument("--keras3", type=Path, help="a Python with Keras 3")
     parser.add_argument("--tfkeras", type=Path, help="a Python with TensorFlow and its Keras 2")
     parser.add_argument("--match", default=".", help="only networks whose name matches")
+    parser.add_argument("--targets", default=",".join(TARGETS), help="endings, with commas")
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    targets = tuple(options.targets.split(","))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         judges: dict[str, RealKeras] = {}
@@ -69,11 +75,11 @@ def main() -> int:
             judges["tfkeras"] = stack.enter_context(RealKeras(options.tfkeras, "tf.keras"))
         for name, path, weights in networks(data_folder(options.data)):
             if re.search(options.match, name):
-                rows += round_trips(name, path, weights, judges, folder)
-                for row in rows[-len(TARGETS) :]:
+                rows += round_trips(name, path, weights, judges, folder, targets)
+                for row in rows[-len(targets) :]:
                     if row["verdict"] != "same":
                         print({k: v for k, v in row.items() if v != ""}, flush=True)
-    for target in TARGETS:
+    for target in targets:
         mine = [r for r in rows if r["target"] == target]
         good = [r for r in mine if r["verdict"] == "same"]
         worst = max((float(r["read_back"]) for r in good), default=0.0)
@@ -94,11 +100,29 @@ def own_judges(path: Path) -> tuple[str, ...]:
     return ("keras3",) if str(version).startswith("3") else ("tfkeras",)
 
 
-def round_trips(name: str, path: Path, weights: Path | None, judges: dict[str, RealKeras], folder: Path) -> list[dict[str, Any]]:
+def in_caffe(target: Path, feeds: dict[str, Any], want: list[Any], names: list[str]) -> tuple[dict[str, str], bool]:
+    """The differences of a written pair in real Caffe and in OpenCV, and whether Caffe's is small enough."""
+    oracle = oracles.find("caffe")
+    found, good = {}, True
+    for reader in ("caffe", "opencv") if oracle is not None else ():
+        try:
+            weights = str(target.with_suffix(".caffemodel"))
+            got = oracles.run(oracle, "caffe", target, feeds, weights=weights, outputs=names, reader=reader)
+            found[reader] = f"{relative(list(got.values()), want):.1e}"
+        except nd.NiudaoError as e:
+            found[reader] = "fails"
+            found["note"] = found.get("note", "") + f" {reader}: {e.message[:160]}"
+        if reader == "caffe":
+            good = found[reader] != "fails" and float(found[reader]) <= REAL
+    return found, good
+
+
+def round_trips(
+    name: str, path: Path, weights: Path | None, judges: dict[str, RealKeras], folder: Path, targets: tuple[str, ...] = TARGETS
+) -> list[dict[str, Any]]:
     """One network into every target."""
-    rows: list[dict[str, Any]] = [
-        {"network": name, "target": t, "verdict": "error", "read_back": "", "keras3": "", "tfkeras": "", "note": ""} for t in TARGETS
-    ]
+    blank = dict.fromkeys(("read_back", "keras3", "tfkeras", "caffe", "opencv", "note"), "")
+    rows: list[dict[str, Any]] = [{"network": name, "target": t, "verdict": "error", **blank} for t in targets]
     try:
         model = nd.read(path, weights=weights)
         with np.load(path.parent / "input.npz") as saved:
@@ -122,13 +146,18 @@ def round_trips(name: str, path: Path, weights: Path | None, judges: dict[str, R
                     row[judge] = f"{figure:.1e}"
                     row["note"] += error
                     same = same and (figure <= REAL or judge not in own_judges(target))
+            if row["target"] == ".prototxt":
+                figures, good = in_caffe(target, by_name(again, feeds), want, [v.name or "" for v in again.graph.outputs])
+                row.update(figures)
+                same = same and good
             row["verdict"] = "same" if same else "DIFFERENT"
         except nd.NiudaoError as e:
             row["verdict"], row["note"] = ("refused" if e.code == "unsupported" else "error"), f"{type(e).__name__}: {e}"[:300]
         except Exception as e:
             row["note"] = f"{type(e).__name__}: {str(e)[:300]}"
         finally:
-            target.unlink(missing_ok=True)
+            for left in folder.glob("net.*"):
+                left.unlink()
     return rows
 
 

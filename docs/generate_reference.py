@@ -148,6 +148,32 @@ def keras_tables() -> str:
     )
 
 
+def caffe_tables() -> str:
+    """Which layer types of Caffe are read, and which ONNX operators are written."""
+    from niudao.formats.caffe import emit, layers
+    from niudao.formats.caffe.emit.table import EMITTERS
+
+    for package in (layers, emit):
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
+    return "\n".join(
+        [
+            "## Layers that are read",
+            "",
+            f"{len(dict(layers.LAYERS.items()))} types; data layers become inputs, losses and accuracies are left out:",
+            "",
+            *_families(dict(layers.LAYERS.items())),
+            "",
+            "## Operators that are written",
+            "",
+            f"{len(dict(EMITTERS.items()))} ONNX operators become layers of BVLC Caffe 1.0, each where its attributes allow it.",
+            "`niudao convert net.onnx net.prototxt --dry-run` says for a network which do not.",
+            "",
+            *_families(dict(EMITTERS.items())),
+        ]
+    )
+
+
 def _families(entries: dict[str, Any]) -> list[str]:
     families: dict[str, list[str]] = {}
     for name, entry in entries.items():
@@ -175,6 +201,7 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / "cli.md": cli(),
         formats / "onnx.md": _between(formats / "onnx.md", onnx_tables()),
         formats / "keras.md": _between(formats / "keras.md", keras_tables()),
+        formats / "caffe.md": _between(formats / "caffe.md", caffe_tables()),
     }
 
 

@@ -14,6 +14,8 @@ ISOLATED = True
 EXAMPLES = (
     "niudao convert net.h5 net.onnx",
     "niudao convert net.json net.weights.h5 net.keras",
+    "niudao convert deploy.prototxt net.caffemodel net.onnx",
+    "niudao convert net.onnx net.prototxt",
     "niudao convert net.onnx net.keras --dry-run",
     "niudao convert net.onnx half.onnx --dtype float16 --report proof.html",
 )
@@ -31,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=("float32", "float16"), help="type of the weights")
     group.add_argument("--opset", type=int, metavar="N", help="ONNX opset to write (default: the oldest from 13 on that means the same)")
     group.add_argument("--external-data", action="store_true", default=None, help="ONNX: weights in a file of their own")
+    group.add_argument("--fork", metavar="A,B", help="Caffe: layers that your Caffe has beyond BVLC's 1.0 (Permute,Interp)")
     group.add_argument("--dry-run", action="store_true", help="name every node that the target cannot express; write nothing")
     proof = parser.add_argument_group("proving")
     proof.add_argument("--no-proof", action="store_true", help="write without comparing")
@@ -53,7 +56,9 @@ def run(options: argparse.Namespace) -> Report | None:
     from niudao.formats.convert import convert
 
     common.load_plugins(options.plugin)
-    extra = {k: v for k, v in {"opset": options.opset, "external_data": options.external_data}.items() if v is not None}
+    extra = {
+        k: v for k, v in {"opset": options.opset, "external_data": options.external_data, "fork": options.fork}.items() if v is not None
+    }
     with Progress(options, total=6) as progress:
         report = convert(
             paths[0],

@@ -69,6 +69,7 @@ def _add(entry: Format) -> Format:
 
 
 ONNX = _add(Format("onnx", "ONNX", (".onnx",), "niudao.formats.onnx", oracle="onnxruntime"))
+CAFFE = _add(Format("caffe", "Caffe", (".prototxt", ".caffemodel", ".caffemodel.h5"), "niudao.formats.caffe", oracle="caffe"))
 KERAS = _add(Format("keras", "Keras", (".keras", ".h5", ".hdf5", ".json", ".py"), "niudao.formats.keras", layout="NHWC", oracle="keras"))
 
 
@@ -101,8 +102,9 @@ def detect(path: str | os.PathLike[str]) -> str:
     if not head:
         raise ReadError(f"{path.name} is empty.", where=path, expected="a model file", got="0 bytes")
     ending = path.suffix.lower()
+    caffe = import_module("niudao.formats.caffe.sniff")
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras"
+        return "caffe" if path.name.endswith(".caffemodel.h5") or caffe.holds_blobs(path) else "keras"
     if head.startswith(b"PK\x03\x04"):
         return _zip_format(path)
     text = head.lstrip()
@@ -112,9 +114,11 @@ def detect(path: str | os.PathLike[str]) -> str:
         raise ReadError(
             f"{path.name} is an HTML or XML page, no model; a download may have failed.", where=path, got=repr(text[:40].decode("latin-1"))
         )
+    if ending in (".prototxt", ".caffemodel") or caffe.looks_like_text(head) or (ending != ".onnx" and caffe.looks_like_binary(head)):
+        return "caffe"
     if ending == ".onnx" or _looks_like_onnx(head):
         return "onnx"
-    known = ", ".join(e for f in (ONNX, KERAS) for e in f.extensions[:2])
+    known = ", ".join(e for f in (ONNX, CAFFE, KERAS) for e in f.extensions[:2])
     raise ReadError(
         f"{path.name} holds no format that niudao reads.",
         where=path,
@@ -157,7 +161,7 @@ def read(
     """Read a network file of any known format.
 
     Args:
-        source: A path, the bytes of an ONNX file, or an `onnx.ModelProto`.
+        source: A path (of a file, or of a folder with one network in it), the bytes of an ONNX file, or an `onnx.ModelProto`.
         weights: The second file of a format that has two; found beside the first one if left out.
         format: Name of the format; found by content if left out.
         shapes: Input name -> shape, for what the file leaves open.
@@ -178,6 +182,10 @@ def read(
             raise UsageError(f"a {name} model is read from a path.", got=type(source).__name__)
         model: ir.Model = ONNX.reader()(source, weights=None, shapes=shapes)
     else:
+        if Path(source).is_dir():
+            from niudao.formats.folder import network_in
+
+            source = network_in(Path(source))
         name = format or detect(source)
         model = FORMATS[name].reader()(Path(source), weights=Path(weights) if weights is not None else None, shapes=shapes)
         sidecar.apply(model, Path(source))
@@ -193,10 +201,11 @@ def format_for(path: str | os.PathLike[str], format: str | None = None) -> Forma
     """
     if format is not None:
         return FORMATS[format]
+    name = Path(path).name.lower()
+    fitting = [(len(e), entry) for _, entry in FORMATS.items() for e in entry.extensions if name.endswith(e)]
+    if fitting:
+        return max(fitting, key=lambda pair: pair[0])[1]
     ending = Path(path).suffix.lower()
-    for _, entry in FORMATS.items():
-        if ending in entry.extensions:
-            return entry
     known = ", ".join(e for _, f in FORMATS.items() for e in f.extensions)
     raise UsageError(f"no format has the ending {ending!r}.", where=Where(file=str(path)), expected=known, next="name one with --to")
 
@@ -216,7 +225,7 @@ def write(
         path: Target. The ending decides the format unless `format` does.
         weights: Second file of a format that has two; placed beside the first if left out.
         format: Name of the format.
-        **options: What the format's writer takes besides (ONNX: `opset`, `external_data`; Keras: `version`).
+        **options: What the format's writer takes besides (ONNX: `opset`, `external_data`; Keras: `version`; Caffe: `fork`).
 
     Raises:
         Unsupported: Nodes that the format cannot express, all of them; nothing was written.

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import ClassVar
 
-from niudao.formats import FORMATS
+from niudao.formats import FORMATS, Format
 from niudao.report import Block, Column, Report, Table
 
 
 @dataclass(frozen=True)
 class FormatRow:
-    """One format. `oracle` names the real framework's module; `oracle_here` says whether it can be imported now."""
+    """One format. `oracle` names the real framework; `oracle_here` says whether it can be run now, here or in its own environment."""
 
     name: str
     title: str
@@ -45,13 +46,18 @@ class FormatsReport(Report):
 def _oracle(row: FormatRow) -> str:
     if not row.oracle:
         return "-"
-    return f"{row.oracle}, here" if row.oracle_here else f"{row.oracle} is not installed"
+    return f"{row.oracle}, here" if row.oracle_here else f"{row.oracle} is not set up (niudao oracle)"
+
+
+def _here(entry: Format) -> bool:
+    if find_spec(f"{entry.package}.native") is None:
+        return find_spec(entry.oracle) is not None
+    return import_module(f"{entry.package}.native").available() is not None
 
 
 def table() -> FormatsReport:
     """What `niudao.formats()` returns."""
     rows = tuple(
-        FormatRow(name, f.title, f.extensions, True, f.can_write, f.oracle, bool(f.oracle) and find_spec(f.oracle) is not None)
-        for name, f in FORMATS.items()
+        FormatRow(name, f.title, f.extensions, True, f.can_write, f.oracle, bool(f.oracle) and _here(f)) for name, f in FORMATS.items()
     )
     return FormatsReport(formats=rows)
