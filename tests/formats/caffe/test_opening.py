@@ -82,7 +82,9 @@ def test_the_only_weights_in_the_folder_are_taken(pair: Path) -> None:
 
 
 def test_labels_and_mean_reach_the_card(pair: Path) -> None:
-    pair.with_name("synset_words.txt").write_text("n01440764 tench, Tinca tinca\nn01443537 goldfish\nn01484850 shark\nn01491361 tiger shark\n")
+    pair.with_name("synset_words.txt").write_text(
+        "n01440764 tench, Tinca tinca\nn01443537 goldfish\nn01484850 shark\nn01491361 tiger shark\n"
+    )
     assert card.get_classes(nd.read(pair)) == ["tench, Tinca tinca", "goldfish", "shark", "tiger shark"]
     pair.with_name("synset_words.txt").write_text("one\ntwo\n")
     assert card.get_classes(nd.read(pair)) == []
@@ -119,7 +121,11 @@ def test_sizes_come_from_the_user_where_the_file_has_none(tmp_path: Path) -> Non
         ('top: "conv1"\n', 'tops: "conv1"\n', r"line 7.*did you mean top"),
         ("num_output: 4", "num_output: four", r"line 8.*number"),
         ("num_output: 4", "num_output: -4", r"line 8"),
-        ('name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }', 'name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1"', r"line 10"),
+        (
+            'name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }',
+            'name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1"',
+            r"line 10",
+        ),
         ('type: "Input"', 'type: "Input', r"line 2"),
     ],
 )

@@ -97,7 +97,9 @@ def in_torch(stored: dict, name: str, x: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("caffe", "name", "size", "outputs"), [("det1", "pnet", 12, ("prob1", "conv4-2")), ("det2", "rnet", 24, ("prob1", "conv5-2"))])
+@pytest.mark.parametrize(
+    ("caffe", "name", "size", "outputs"), [("det1", "pnet", 12, ("prob1", "conv4-2")), ("det2", "rnet", 24, ("prob1", "conv5-2"))]
+)
 def test_mtcnn_answers_as_the_torch_files_of_the_same_weights(
     real_data: Path, tmp_path: Path, caffe: str, name: str, size: int, outputs: tuple[str, str], target: str | None
 ) -> None:

@@ -9,6 +9,7 @@ Source: BVLC Caffe, recurrent_layer.cpp, lstm_layer.cpp, lstm_unit_layer.cpp, rn
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import onnx_ir as ir
@@ -92,11 +93,16 @@ def _begin(call: Call, bottoms: tuple[ir.Value, ...], gates: int, states: int, b
     return Sequence(
         hidden,
         streams,
-        tuple(b.op("Gather", every, t, axis=0) for t in take),
-        tuple(b.op("Gather", going, t, axis=0) for t in take),
+        tuple(b.op("Gather", every, at, axis=0, name=_step(call, t)) for t, at in enumerate(take)),
+        tuple(b.op("Gather", going, at, axis=0, name=_step(call, t)) for t, at in enumerate(take)),
         tuple(held),
         2 + (static is not None),
     )
+
+
+def _step(call: Call, t: int) -> str:
+    """Name of the nodes of a step: thousands of one name would each have to be told from all others."""
+    return f"{call.layer.name}/{t}"
 
 
 def _joined(call: Call, steps: list[ir.Value], s: Sequence) -> ir.Value:
@@ -112,13 +118,14 @@ def lstm(call: Call, *bottoms: ir.Value) -> tuple[ir.Value, ...]:
     recurrent = call.weight(s.used, (4 * s.hidden, s.hidden), "weight_hc")
     h, c = s.states if s.states else (None, None)
     made = []
-    for x, cont in zip(s.inputs, s.cont, strict=True):
-        gates = x if h is None else b.op("Gemm", b.op("Mul", h, cont), recurrent, x, transB=1)
-        i, f, o, g = b.ops("Split", gates, outputs=4, axis=1, num_outputs=4)
-        fresh = b.op("Mul", b.op("Sigmoid", i), b.op("Tanh", g))
-        kept = b.op("Mul", b.op("Mul", cont, b.op("Sigmoid", f)), c) if c is not None else None
-        c = b.op("Add", kept, fresh) if kept is not None else fresh
-        h = b.op("Mul", b.op("Sigmoid", o), b.op("Tanh", c))
+    for t, (x, cont) in enumerate(zip(s.inputs, s.cont, strict=True)):
+        op = partial(b.op, name=_step(call, t))
+        gates = x if h is None else op("Gemm", op("Mul", h, cont), recurrent, x, transB=1)
+        i, f, o, g = b.ops("Split", gates, outputs=4, axis=1, num_outputs=4, name=_step(call, t))
+        fresh = op("Mul", op("Sigmoid", i), op("Tanh", g))
+        kept = op("Mul", op("Mul", cont, op("Sigmoid", f)), c) if c is not None else None
+        c = op("Add", kept, fresh) if kept is not None else fresh
+        h = op("Mul", op("Sigmoid", o), op("Tanh", c))
         made.append(h)
     last = [_joined(call, [v], s) for v in (h, c) if v is not None] if call.param("recurrent_param").get("expose_hidden") else []
     return (_joined(call, made, s), *last)
@@ -133,8 +140,9 @@ def rnn(call: Call, *bottoms: ir.Value) -> tuple[ir.Value, ...]:
     bias = call.weight(s.used + 2, (s.hidden,), "bias_o", fill=0.0)
     h = s.states[0] if s.states else None
     made = []
-    for x, cont in zip(s.inputs, s.cont, strict=True):
-        h = b.op("Tanh", x if h is None else b.op("Gemm", b.op("Mul", h, cont), recurrent, x, transB=1))
-        made.append(b.op("Tanh", b.op("Gemm", h, out, bias, transB=1)))
+    for t, (x, cont) in enumerate(zip(s.inputs, s.cont, strict=True)):
+        op = partial(b.op, name=_step(call, t))
+        h = op("Tanh", x if h is None else op("Gemm", op("Mul", h, cont), recurrent, x, transB=1))
+        made.append(op("Tanh", op("Gemm", h, out, bias, transB=1)))
     last = [_joined(call, [h], s)] if h is not None and call.param("recurrent_param").get("expose_hidden") else []
     return (_joined(call, made, s), *last)
