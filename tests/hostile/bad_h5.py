@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 from badfile import BadFile, Verdict, other_kinds
+from keras_bombs import bombs
 from keras_config import PARTS, arrays, faults, network
 
 Build = Callable[[h5py.File, Path], Any]
@@ -270,6 +271,7 @@ def cases() -> Iterator[BadFile]:
     yield from structure()
     yield from links()
     yield from weights()
-    for name, text, says, verdict in faults("keras-2"):
+    texts = [*faults("keras-2"), *((n, t, s, v) for n, t, s, v in bombs("keras-2") if "\0" not in t)]
+    for name, text, says, verdict in texts:
         if len(text) < 60_000:  # an attribute of an old file holds no more; longer texts are .keras cases
             yield h5(f"config-{name}", None, says, verdict, config=text or " ")

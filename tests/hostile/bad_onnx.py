@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 from badfile import BadFile, from_bytes, other_kinds
 from onnx import TensorProto, helper, numpy_helper
+from onnx_bombs import more
 from onnx_net import changed, good, model_of, value, weight, weights
 from onnx_traps import bombs, externals, functions, wires
+from onnx_words import words
 
 
 def tensors() -> Iterator[BadFile]:
@@ -189,3 +191,5 @@ def cases() -> Iterator[BadFile]:
     yield from functions()
     yield from bombs()
     yield from wires()
+    yield from more()
+    yield from words()

@@ -9,11 +9,13 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import h5py
 import numpy as np
 from badfile import BadFile, Verdict, from_bytes, other_kinds
+from keras_bombs import bombs
 from keras_config import arrays, faults, network
 
 GROUPS = {"conv": "conv2d", "bn": "batch_normalization", "fc": "dense"}
@@ -225,5 +227,6 @@ def cases() -> Iterator[BadFile]:
     yield from zips()
     yield from other_kinds(".keras", good())
     yield from inside()
-    for name, text, says, verdict in faults("keras-3"):
+    yield from import_module("zip_traps").traps()  # it builds upon this module
+    for name, text, says, verdict in (*faults("keras-3"), *bombs("keras-3")):
         yield from_bytes(f"config-{name}", archive(parts(config=text.encode("utf-8", "surrogatepass"))), ".keras", says, verdict)

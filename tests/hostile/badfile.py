@@ -31,12 +31,12 @@ class BadFile:
     verdict: Verdict = "refuse"
 
 
-def from_bytes(name: str, data: bytes, ending: str, says: str = "", verdict: Verdict = "refuse") -> BadFile:
-    """A case that is one file with these bytes."""
+def from_bytes(name: str, data: bytes | Callable[[], bytes], ending: str, says: str = "", verdict: Verdict = "refuse") -> BadFile:
+    """A case that is one file with these bytes; large ones are given as a function, so that they are made when they are run."""
 
     def make(folder: Path) -> Path:
         path = folder / f"net{ending}"
-        path.write_bytes(data)
+        path.write_bytes(data if isinstance(data, bytes) else data())
         return path
 
     return BadFile(name, make, says, verdict)

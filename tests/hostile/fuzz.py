@@ -1,4 +1,4 @@
-"""Mutations without end: python tests/hostile/fuzz.py --runs 10000 [--format onnx] [--seed 0] [--cuts]
+"""Mutations without end: python tests/hostile/fuzz.py --runs 10000 [--format onnx] [--seed 0] [--structure] [--cuts]
 
 Prints each fault with the seed that repeats it, and the counts; exit 1 if there was a fault.
 """
@@ -19,6 +19,7 @@ import bad_zip
 from badfile import BadFile
 from judge import Judge
 from mutate import mutate
+from structure import MUTATE
 from test_hostile import ENDINGS, fault
 
 
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--format", choices=("onnx", "h5", "keras", "all"), default="all")
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--cuts", action="store_true", help="every cut length instead of mutations")
+    parser.add_argument("--structure", action="store_true", help="damage that keeps lengths and containers right")
     parser.add_argument("--keep", type=Path, help="folder for the files that failed")
     options = parser.parse_args()
     bad = 0
@@ -36,10 +38,11 @@ def main() -> int:
         if options.format not in (name, "all"):
             continue
         data, counts = module.good(), Counter[str]()
+        damage = MUTATE[name] if options.structure else mutate
         with Judge() as judge, tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"net{ENDINGS[name]}"
             for i in range(len(data)) if options.cuts else range(options.seed, options.seed + options.runs):
-                damaged = data[:i] if options.cuts else mutate(data, i)
+                damaged = data[:i] if options.cuts else damage(data, i)
                 path.write_bytes(damaged)
                 ending = judge.read(path, Path(folder))
                 counts[ending.kind] += 1

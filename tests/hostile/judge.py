@@ -43,7 +43,7 @@ class Ending:
         text: The message with its facts, or the last lines of the trace.
         error: Name of the exception's class.
         seconds: Wall-clock time.
-        megabytes: Peak resident memory beyond what the judge itself holds.
+        megabytes: Peak resident memory in all, the libraries that the judge has loaded counted.
         faults: What is wrong with the answer itself: several sentences, control characters, a file left behind.
     """
 
@@ -147,7 +147,6 @@ def _status(pid: int, field: str) -> int:
 
 def _ask(request: dict[str, Any]) -> dict[str, Any]:
     floor = _status(os.getpid(), "VmSize")
-    resident = _status(os.getpid(), "VmRSS")
     pipe, child_pipe = os.pipe()
     start = time.monotonic()
     pid = os.fork()
@@ -172,7 +171,7 @@ def _ask(request: dict[str, Any]) -> dict[str, Any]:
         kind = "hung"
     answer: dict[str, Any] = json.loads(data) if data and kind == "" else {"kind": kind or "killed", "text": f"wait status {status}"}
     answer["seconds"] = time.monotonic() - start
-    answer["megabytes"] = max(0.0, ((usage.ru_maxrss << 10) - resident) / (1 << 20))
+    answer["megabytes"] = usage.ru_maxrss / 1024
     return answer
 
 

@@ -14,6 +14,8 @@ from badfile import BadFile
 from judge import MEGABYTES, Ending, Judge
 from keras_config import CANARY
 from mutate import mutate
+from onnx_words import ODD
+from structure import MUTATE
 
 FORMATS = {"onnx": bad_onnx, "h5": bad_h5, "keras": bad_zip}
 ENDINGS = {"onnx": ".onnx", "h5": ".h5", "keras": ".keras"}
@@ -64,7 +66,7 @@ def test_every_cut(format_: str, judge: Judge, tmp_path: Path) -> None:
     data = FORMATS[format_].good()
     path = tmp_path / f"net{ENDINGS[format_]}"
     faults = []
-    for length in range(0, len(data), 7 if len(data) < 8192 else 31):
+    for length in range(0, len(data), 1 if len(data) < 4096 else 31):
         path.write_bytes(data[:length])
         what = fault(BadFile("", Path, verdict="refuse"), judge.read(path, tmp_path), tmp_path)
         if what is not None:
@@ -86,7 +88,26 @@ def test_mutations(format_: str, judge: Judge, tmp_path: Path) -> None:
     assert not faults, faults[:3]
 
 
+@pytest.mark.parametrize("format_", FORMATS)
+def test_structured_mutations(format_: str, judge: Judge, tmp_path: Path) -> None:
+    """Files whose lengths and containers are right and whose numbers, names and values are not."""
+    data = FORMATS[format_].good()
+    path = tmp_path / f"net{ENDINGS[format_]}"
+    faults = []
+    for seed in range(150):
+        path.write_bytes(MUTATE[format_](data, seed))
+        what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path), tmp_path)
+        if what is not None:
+            faults.append(f"seed {seed}: {what}")
+    assert not faults, faults[:3]
+
+
 ODD_NAMES = [
+    *(("onnx", f"odd-names-{n}") for n in ODD),
+    ("onnx", "meta-card-text"),
+    ("keras", "trap-meta-class-types"),
+    ("keras", "config-text-newline-names"),
+    ("keras", "config-text-bidi-names"),
     ("onnx", "names-control"),
     ("onnx", "names-bidi"),
     ("keras", "config-unknown-layer-Frob_[31mnicate"),

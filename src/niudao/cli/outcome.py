@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from niudao.errors import LimitError, NiudaoError, UsageError
+from niudao.cli import child, memory
+from niudao.errors import LimitError, NiudaoError, RunError, UsageError, WriteError
 
 if TYPE_CHECKING:
     from niudao.report import Report
@@ -32,39 +33,42 @@ def run_verb(verb: str, options: argparse.Namespace) -> int:
     """Run a verb; one that reads strangers' files does so in a child process, so that nothing they do can take us along."""
     module = import_module(f"niudao.cli.{verb}")
     if getattr(module, "ISOLATED", False) and hasattr(os, "fork"):
-        return _in_child(module, options)
-    return _run(module, options)
+        return _ended(child.supervise(lambda: _run(module, options), options), options)
+    code = _run(module, options)
+    return _too_little_memory(options) if code == child.MEMORY else code
 
 
-def _in_child(module: Any, options: argparse.Namespace) -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()  # before numpy, h5py or any thread
-    if pid == 0:
-        code = FAILED
-        try:
-            code = _run(module, options)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except BrokenPipeError:
-            code = OK
-        finally:
-            os._exit(code)
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child hears it too and answers
-    try:
-        signal.signal(signal.SIGTERM, lambda number, frame: os.kill(pid, signal.SIGTERM))
-        _, status = os.waitpid(pid, 0)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
+def _ended(ending: child.Ending, options: argparse.Namespace) -> int:
+    """The exit code of a worker's end, and its sentence where it could not say one itself."""
+    if ending.stopped:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\033[K")  # the worker's progress line
+        names = ", ".join(str(p) for p in ending.written)
+        sys.stderr.write(f"stopped, but {names} had been written\n" if names else "stopped, nothing written\n")
+        return 128 + ending.stopped
+    if ending.code == child.MEMORY:
+        return _too_little_memory(options)
+    if ending.cause == "exit" and memory.limit():
+        return _too_little_memory(options)
+    if ending.cause:
         error = LimitError(
-            f"the process that read the file died ({name}): the file is hostile, or the memory ran out.",
+            f"the process that read the file died ({ending.cause}): the file is hostile, or the memory ran out.",
             where=getattr(options, "model", None) or getattr(options, "source", None),
+            next=f"about {_needed(options)} MB of memory may be needed",
         )
         show_error(error, as_json=options.json)
         return FAILED
-    return os.WEXITSTATUS(status)
+    return ending.code
+
+
+def _too_little_memory(options: argparse.Namespace) -> int:
+    text = f"the memory did not suffice: about {_needed(options)} MB are needed."
+    show_error(LimitError(text, next="free some, or raise the limit (ulimit -v)"), as_json=options.json)
+    return FAILED
+
+
+def _needed(options: argparse.Namespace) -> int:
+    return memory.needed(child.paths_of(options))
 
 
 def _run(module: Any, options: argparse.Namespace) -> int:
@@ -72,25 +76,39 @@ def _run(module: Any, options: argparse.Namespace) -> int:
         report = module.run(options)
         if report is None:
             return OK
-        deliver(report, options)
+        _deliver(report, options)
         return OK if report.ok else NO
     except KeyboardInterrupt:
         sys.stderr.write("stopped, nothing written\n")
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
+        with suppress(OSError):  # nobody listens; the interpreter's own flush at its end must not complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except MemoryError:
+        return child.MEMORY
     except NiudaoError as e:
+        if memory.ran_out(e):
+            return child.MEMORY
+        if isinstance(e, RunError) and memory.limit() and e.next is None:
+            e.next = f"if the memory was limited: about {_needed(options)} MB are needed, and more for a framework that proves it"
         show_error(e, as_json=options.json, verbose=options.verbose)
         return USAGE if isinstance(e, UsageError) else FAILED
-    except MemoryError:
-        show_error(LimitError("the memory did not suffice.", next="free some, or raise the limit"), as_json=options.json)
-        return FAILED
     except RecursionError:
         show_error(LimitError("the file is nested too deeply."), as_json=options.json)
         return FAILED
     except Exception as e:  # a bug of ours: one line and a file to send, never a bare traceback
-        return _bug(e, options)
+        return child.MEMORY if memory.ran_out(e) else _bug(e, options)
+
+
+def _deliver(report: Report, options: argparse.Namespace) -> None:
+    try:
+        deliver(report, options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise WriteError(f"the answer could not be written: {e.strerror or e}.") from e
 
 
 def _bug(e: Exception, options: argparse.Namespace) -> int:
@@ -98,10 +116,14 @@ def _bug(e: Exception, options: argparse.Namespace) -> int:
 
     if options.verbose >= 2:
         traceback.print_exc()
-    with tempfile.NamedTemporaryFile("w", prefix="niudao-bug-", suffix=".txt", delete=False) as f:
-        f.write(traceback.format_exc())
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="niudao-bug-", suffix=".txt", dir=child.real_temporary, delete=False) as f:
+            f.write(traceback.format_exc())
+        help = f"please report it with {f.name}"
+    except OSError:  # nowhere to write to
+        help = "please report it with what -vv shows"
     text = " ".join(str(e).split())[:200]
-    show_error(NiudaoError(f"niudao has a bug: {type(e).__name__}: {text}", next=f"please report it with {f.name}"), as_json=options.json)
+    show_error(NiudaoError(f"niudao has a bug: {type(e).__name__}: {text}", next=help), as_json=options.json)
     return FAILED
 
 
@@ -143,7 +165,7 @@ def _width() -> int:
 
 def save(report: Report, path: Path) -> None:
     """Write a report by its file's ending."""
-    from niudao.formats.files import whole
+    from niudao.whole import whole
 
     if path.suffix == ".html":
         report.to_html(path)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from niudao.errors import ReadError, WriteError
+from niudao.errors import ReadError
+from niudao.whole import whole
 
 Array = np.ndarray[Any, Any]
 
@@ -126,12 +127,6 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
     Raises:
         WriteError: The folder is missing or may not be written to.
     """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as draft:
         draft.write_bytes(data)
-        draft.replace(path)
-    except OSError as e:
-        draft.unlink(missing_ok=True)
-        raise WriteError(f"{path.name} cannot be written: {e.strerror or e}.", where=path) from e
-    return path
+    return Path(path)

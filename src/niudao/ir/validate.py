@@ -15,6 +15,7 @@ import onnx_ir as ir
 from niudao.errors import InvalidModel, Refusal, Unsupported, Where
 from niudao.ir import OPSET, card
 from niudao.ir.build import infer
+from niudao.ir.spending import check_spending
 
 MAX_NESTING = 100
 """Subgraphs inside subgraphs; deeper ones would exhaust the stack of whoever walks them."""
@@ -30,6 +31,7 @@ def validate(model: ir.Model, *, where: Where) -> None:
     Raises:
         InvalidModel: A rule is broken; the message names the node or value.
         Unsupported: Operators that ONNX lacks at the pinned opset, all of them.
+        LimitError: The network asks for more memory or work than its budget.
     """
     graphs = list(_graphs(model.graph, where))
     bodies = [f.graph for f in model.functions.values()]
@@ -44,6 +46,7 @@ def validate(model: ir.Model, *, where: Where) -> None:
     _check_scope(model.graph, {}, where)
     for body in bodies:
         _check_scope(body, {}, where)
+    check_spending(model, where=where)
     for graph in graphs:
         for value in (*graph.inputs, *graph.outputs, *(v for n in graph for v in n.outputs)):
             _check_dims(value, where)

@@ -9,20 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import tempfile
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import assert_never
 
-from niudao.errors import WriteError
 from niudao.report import escape, figures, svg
 from niudao.report.blocks import Block, Column, Facts, Picture, Plot, Report, Table, Text, Verdict
 from niudao.report.chart import chart
 from niudao.report.story import story
 from niudao.report.svg import text_of
 from niudao.report.text import cell, heading, shares
+from niudao.whole import whole
 
 LONG = 12
 """Rows from which on a table may be broken between printed pages."""
@@ -60,21 +58,8 @@ def save(page: str, path: str | os.PathLike[str]) -> None:
     Raises:
         WriteError: The path cannot be written; what was there is untouched.
     """
-    target = Path(path)
-    draft: str | None = None
-    try:
-        handle, draft = tempfile.mkstemp(prefix=".niudao-tmp-", dir=target.parent)
-        with open(handle, "w", encoding="utf-8", newline="\n") as f:
-            f.write(page)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(draft).chmod(0o666 & ~mask)  # mkstemp's file is for its owner alone, a report is for sending on
-        Path(draft).replace(target)
-    except (OSError, ValueError) as e:
-        if draft is not None:
-            Path(draft).unlink(missing_ok=True)
-        reason = e.strerror if isinstance(e, OSError) else None
-        raise WriteError(f"the page {target.name} could not be written: {reason or e}.", where=target) from e
+    with whole(path) as draft, open(draft, "w", encoding="utf-8", newline="\n") as f:
+        f.write(page)
 
 
 @cache

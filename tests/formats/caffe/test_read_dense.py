@@ -31,10 +31,10 @@ def test_a_product_from_an_axis_on(net, axis, transpose) -> None:
 
 
 def test_no_copy_of_the_matrix_is_made(net) -> None:
-    layer = 'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 200 axis: 2 } }'
-    model = net(layer, {"fc": [np.ones((200, 150)), np.ones(200)]}, x=(1, 3, 10, 15))
+    layer = 'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 200 } }'
+    model = net(layer, {"fc": [np.ones((200, 150)), np.ones(200)]}, x=(1, 1, 10, 15))
     assert isinstance(model.graph.initializers["fc/weight"].const_value, ir.ExternalTensor)
-    assert [n.op_type for n in model.graph] == ["Reshape", "Gemm", "Reshape"]
+    assert [n.op_type for n in model.graph] == ["Flatten", "Gemm"]
 
 
 def test_embed_takes_rows(net) -> None:

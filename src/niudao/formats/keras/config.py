@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from niudao.errors import ReadError, Where
+from niudao.errors import LimitError, ReadError, Where
 
 NETWORKS = frozenset(("Sequential", "Functional", "Model", "Graph", "Container"))
-MAX_LAYERS = 100_000
+MAX_LAYERS, MAX_FEEDS = 20_000, 4096
+"""Calls of layers in a network, those inside networks that it calls counted at every call; and tensors that one call takes."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,18 @@ def network(entry: Mapping[str, Any], generation: int, file: str) -> Network:
         )
     config = entry.get("config")
     if entry.get("class_name") == "Sequential" or not (isinstance(config, Mapping) and "output_layers" in config):
-        return _Parser(generation, file).sequential(entry)
-    return _Parser(generation, file).functional(entry)
+        made = _Parser(generation, file).sequential(entry)
+    else:
+        made = _Parser(generation, file).functional(entry)
+    if _unfolded(made) > MAX_LAYERS:
+        fault, expected = "the network unfolds into more layers than any network has.", f"at most {MAX_LAYERS:,}"
+        raise LimitError(fault, where=Where(file=file, node=made.name), expected=expected)
+    return made
+
+
+def _unfolded(network: Network) -> int:
+    """Calls of leaf layers; networks inside were held to the limit when they were made, so that the sum stays small."""
+    return sum(max(1, len(x.calls)) * (_unfolded(x.network) if x.network is not None else 1) for x in network.layers)
 
 
 class _Parser:
@@ -128,12 +139,18 @@ class _Parser:
             raise self.fault("the configuration lists too many layers.", owner, got=str(len(layers)))
         return layers
 
-    def layer(self, entry: Mapping[str, Any], calls: tuple[Inbound, ...], position: int) -> Layer:
+    def identity(self, entry: Mapping[str, Any], position: int) -> tuple[str, str]:
+        """Class and name of a layer; what lies below it is not looked at, for a chain of first layers may be long."""
         class_name = str(entry["class_name"]).split(">")[-1]
         config = entry.get("config")
         name = entry.get("name") or (config.get("name") if isinstance(config, Mapping) else None) or f"{class_name.lower()}_{position}"
         if not isinstance(name, str):
             raise self.fault("a layer's name is no text.", got=repr(name)[:60])
+        return class_name, name
+
+    def layer(self, entry: Mapping[str, Any], calls: tuple[Inbound, ...], position: int) -> Layer:
+        class_name, name = self.identity(entry, position)
+        config = entry.get("config")
         if is_network(entry):
             return Layer(name, class_name, config if isinstance(config, Mapping) else {}, calls, network(entry, self.generation, self.file))
         if not isinstance(config, Mapping):
@@ -152,13 +169,14 @@ class _Parser:
         if entries and entries[0]["class_name"] != "InputLayer":
             shape = self._first_shape(entries[0]) or (config.get("build_input_shape") if isinstance(config, Mapping) else None)
             shape = shape or _build_shape(entry)
-            first = self.layer(entries[0], (), 0)
             given: dict[str, Any] = {"batch_input_shape": shape} if isinstance(shape, list) else {}
-            if first.class_name == "Embedding":
+            class_name, own = self.identity(entries[0], 0)
+            below = entries[0].get("config")
+            if class_name == "Embedding":
                 given["dtype"] = "int32"
-            elif "input_dtype" in first.config:
-                given["dtype"] = first.config["input_dtype"]
-            layers.append(Layer(f"{first.name}_input", "InputLayer", given | {"name": f"{first.name}_input"}, ()))
+            elif isinstance(below, Mapping) and "input_dtype" in below:
+                given["dtype"] = below["input_dtype"]
+            layers.append(Layer(f"{own}_input", "InputLayer", given | {"name": f"{own}_input"}, ()))
         for k, item in enumerate(entries):
             calls = (Inbound((Ref(layers[-1].name, 0, 0),), {}, direct=False),) if layers else ()
             layers.append(self.layer(item, calls, k))
@@ -235,6 +253,8 @@ class _Parser:
                 calls.append(Inbound(tuple(args), kwargs))
             else:
                 calls.append(_keras2(item, known))
+            if sum(1 for _ in calls[-1].refs()) > MAX_FEEDS:
+                raise self.fault("a layer takes more tensors than any layer does.", str(entry.get("name")), expected=f"at most {MAX_FEEDS}")
         return calls
 
 

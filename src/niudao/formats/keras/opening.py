@@ -17,7 +17,10 @@ from niudao.errors import LimitError, ReadError, Where
 from niudao.formats import files
 from niudao.formats.keras.hdf5 import Contents, Region, names, survey, text
 
-MAX_JSON, MAX_JSON_DEPTH = 256 << 20, 100
+MAX_JSON, MAX_JSON_DEPTH, MAX_JSON_PARTS = 32 << 20, 100, 1_500_000
+"""Bytes, levels, and values of a configuration; each value becomes a Python object."""
+_UNPACKED, _RATIO = 64 << 20, 20
+"""Weights of floats hardly shrink when packed; small ones may, for they may be zeros."""
 _ATTRIBUTES = frozenset(("model_config", "keras_version", "backend", "layer_names", "weight_names", "niudao", "name"))
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 ARCHIVE_ROOTS = ("layers", "_layer_checkpoint_dependencies")
@@ -86,14 +89,18 @@ def open_container(path: Path, weights: Path | None = None) -> Container:
 
 
 def tensors(path: Path) -> list[tuple[str, tuple[int, ...], str]]:
-    """Name, shape and type of every array in a Keras weights file or network.
+    """Name, shape and type of every array in a file of bare weights.
 
     Raises:
-        ReadError: Broken, hostile, or neither.
+        ReadError: Broken, hostile, or a whole network: what is wrong with that is for its own reader to say.
     """
     path = Path(path)
-    contents = _archive(path).contents if _head(path).startswith(b"PK\x03\x04") else survey(Region(path), _ATTRIBUTES)
-    found = contents.datasets.items() if contents is not None else ()
+    if _head(path).startswith(b"PK\x03\x04"):
+        raise ReadError(f"{path.name} is an archive, no file of bare weights.", where=path)
+    contents = survey(Region(path), _ATTRIBUTES)
+    if "model_config" in contents.groups[""]:
+        raise ReadError(f"{path.name} is a network, no file of bare weights.", where=path)
+    found = contents.datasets.items()
     return [(name, d.shape, str(d.dtype)) for name, d in found if not name.startswith("optimizer")]
 
 
@@ -172,9 +179,9 @@ def parse(data: bytes | str, where: Where) -> Mapping[str, Any]:
     if len(data) > MAX_JSON:
         raise LimitError("the configuration is too long.", where=where, expected=f"at most {MAX_JSON:,} bytes")
     try:
-        document = json.loads(data)
+        document = _loads(data, where)
         if isinstance(document, str):  # `json.dump(model.to_json())` wraps it twice
-            document = json.loads(document)
+            document = _loads(document, where)
     except RecursionError as e:
         raise LimitError("the configuration is nested too deeply.", where=where, expected=f"at most {MAX_JSON_DEPTH} levels") from e
     except ValueError as e:
@@ -187,6 +194,15 @@ def parse(data: bytes | str, where: Where) -> Mapping[str, Any]:
         if not level:
             return document
     raise LimitError("the configuration is nested too deeply.", where=where, expected=f"at most {MAX_JSON_DEPTH} levels")
+
+
+def _loads(data: bytes | str, where: Where) -> Any:
+    """JSON of few enough values, counted before they are made: each but the first of its list or object follows a comma."""
+    marks: tuple[Any, ...] = (b",", b"[", b"{") if isinstance(data, bytes) else (",", "[", "{")
+    parts = sum(data.count(m) for m in marks)
+    if parts > MAX_JSON_PARTS:
+        raise LimitError("the configuration holds too many values.", where=where, expected=f"at most {MAX_JSON_PARTS:,}", got=f"{parts:,}")
+    return json.loads(data)
 
 
 # the .keras archive
@@ -245,6 +261,9 @@ def _region(path: Path, raw: Any, archive: zipfile.ZipFile, members: Mapping[str
     name = "model.weights.h5"
     info = members[name]
     if info.compress_type != zipfile.ZIP_STORED:
+        if info.file_size > max(_UNPACKED, _RATIO * info.compress_size):
+            expected = f"at most {_RATIO} times its packed size, or {_UNPACKED:,} bytes"
+            raise LimitError(f"{name} in the archive unpacks to more than weights do.", where=path, expected=expected)
         return Region(path, data=_member(path, archive, members, name, files.MAX_MEMORY), member=name)
     if info.file_size != info.compress_size:
         raise ReadError(f"{name} in the archive has another length than declared.", where=path)

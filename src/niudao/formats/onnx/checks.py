@@ -6,9 +6,10 @@ All sums are over Python integers and come before any allocation.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
@@ -28,6 +29,8 @@ _TYPED = {
 """Field -> the types stored in it; everything else lies in int32_data."""
 
 MAX_RANK = 64
+UNFOLDED, UNFOLDED_BYTES, UNFOLDING = 20_000, 64 << 20, 16
+"""Nodes and bytes that functions may always unfold into, and how many times the file's own if it is larger; exporters reach 4."""
 MAX_DEPTH = 100
 """Of functions that call functions; exporters of PyTorch reach about 20."""
 
@@ -110,7 +113,10 @@ def _check_external(tensor: TensorProto, wanted: int, where: Where, place: Place
         length = int(facts.get("length") or wanted)
     except ValueError as e:
         raise ReadError("a tensor's place in the data file is no number.", where=where, got=str(facts)[:120]) from e
-    path = files.beside(place.folder, facts.get("location", ""))
+    location = facts.get("location", "")
+    if not PurePosixPath(location).parts:
+        raise ReadError("the model names a data file outside its folder, or none.", where=where, got=repr(location))
+    path = files.beside(place.folder, location)
     size = path.stat().st_size
     if offset < 0 or length < 0 or offset + length > size:
         raise ReadError(f"the data file {path.name} is too short.", where=where, expected=f"{offset + length} bytes", got=f"{size} bytes")
@@ -133,7 +139,7 @@ def check_tensors(proto: onnx.ModelProto, where: Where, place: Place) -> None:
         ReadError: A tensor does not hold what it says.
         LimitError: A sparse tensor would unfold beyond the budget.
     """
-    budget = [files.MAX_MEMORY // 4]
+    budget = [files.MAX_MEMORY // 16]
     roots: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     for root in roots:
         for graph in graphs_of(root):
@@ -251,10 +257,10 @@ def _sort(graph: onnx.GraphProto | onnx.FunctionProto, known: set[str], needs: l
         for s in sources:
             readers.setdefault(s, []).append(i)
     left = [len(w) for w in waits]
-    ready = [i for i in range(len(left)) if not left[i]]
+    ready = deque(i for i in range(len(left)) if not left[i])
     sequence: list[int] = []
     while ready:
-        i = ready.pop(0)
+        i = ready.popleft()
         sequence.append(i)
         for r in readers.get(i, ()):
             left[r] -= 1
@@ -269,31 +275,38 @@ def _sort(graph: onnx.GraphProto | onnx.FunctionProto, known: set[str], needs: l
     graph.node.extend(nodes)
 
 
-def check_functions(proto: onnx.ModelProto, where: Where, limit: int) -> None:
+def check_functions(proto: onnx.ModelProto, where: Where) -> None:
     """Unfolding the model's own functions must end, and end small.
 
     Raises:
         ReadError: A function calls itself.
-        LimitError: The unfolded network would hold too many nodes.
+        LimitError: The unfolded network would hold too many nodes, or too many bytes, for the file it comes from.
     """
     bodies = {(f.domain, f.name, f.overload): f for f in proto.functions}
     if len(bodies) != len(proto.functions):
         raise ReadError("two functions of the model share one name.", where=where)
-    sizes: dict[tuple[str, str, str], int] = {}
+    sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
     depths: dict[tuple[str, str, str], int] = {}
     stack: list[tuple[str, str, str]] = []
 
-    def total(graph: onnx.GraphProto | onnx.FunctionProto) -> int:
-        return sum(size((n.domain, n.op_type, n.overload)) for g in graphs_of(graph) for n in g.node)
+    def total(graph: onnx.GraphProto | onnx.FunctionProto) -> tuple[int, int]:
+        nodes = weight = 0
+        for inner in graphs_of(graph):
+            for node in inner.node:
+                more, heavier = size((node.domain, node.op_type, node.overload))
+                nodes, weight = nodes + more, weight + heavier + sum(a.ByteSize() for a in node.attribute)
+        return nodes, weight
 
-    def size(key: tuple[str, str, str]) -> int:
+    def size(key: tuple[str, str, str]) -> tuple[int, int]:
+        """Nodes, and bytes of attributes, that a call unfolds into."""
         if key not in bodies:
-            return 1
+            return 1, 0
         if key in stack:
             raise ReadError(f"the function {key[1]!r} calls itself.", where=where)
         if key not in sizes:
             stack.append(key)
-            sizes[key] = 1 + total(bodies[key]) if len(stack) <= MAX_DEPTH else 1
+            nodes, weight = total(bodies[key]) if len(stack) <= MAX_DEPTH else (0, 0)
+            sizes[key] = nodes + 1, weight
             calls = {(n.domain, n.op_type, n.overload) for g in graphs_of(bodies[key]) for n in g.node}
             depths[key] = 1 + max((depths.get(c, 0) for c in calls), default=0)
             stack.pop()
@@ -303,6 +316,11 @@ def check_functions(proto: onnx.ModelProto, where: Where, limit: int) -> None:
 
     for key in bodies:
         size(key)
-    nodes = total(proto.graph)
-    if nodes > limit:
-        raise LimitError("the network unfolds into more nodes than allowed.", where=where, expected=f"at most {limit}", got=str(nodes))
+    if not bodies:
+        return
+    held = sum(len(g.node) for root in (proto.graph, *proto.functions) for g in graphs_of(root))
+    most, heaviest = max(UNFOLDED, UNFOLDING * held), max(UNFOLDED_BYTES, UNFOLDING * sum(f.ByteSize() for f in proto.functions))
+    nodes, weight = total(proto.graph)
+    if nodes > most or weight > heaviest:
+        expected, got = f"at most {most} nodes and {heaviest} bytes", f"{nodes} nodes and {weight} bytes"
+        raise LimitError("the network's functions unfold into more than allowed.", where=where, expected=expected, got=got)

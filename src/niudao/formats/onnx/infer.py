@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from niudao.errors import InvalidModel
+from niudao.errors import InvalidModel, LimitError, Where
+from niudao.formats.onnx.checks import MAX_RANK
+from niudao.ir import card
 from niudao.ir.build import infer
 
 
@@ -25,6 +27,9 @@ def infer_node(node: ir.Node) -> bool:
     except (InvalidModel, ir.serde.SerdeError):
         return False
     for value, (type_, shape) in zip(node.outputs, declared, strict=True):
+        if value.shape is not None and len(value.shape) > MAX_RANK:
+            expected, where = f"at most {MAX_RANK}", Where(node=card.layer_of(node))
+            raise LimitError("a value has more axes than any array can.", where=where, expected=expected, got=str(len(value.shape)))
         value.type = value.type or type_
         if value.shape is None:
             value.shape = shape

@@ -18,7 +18,9 @@ import onnx_ir as ir
 from niudao.errors import InvalidModel, LimitError, NiudaoError, ReadError, UsageError, Where
 from niudao.formats import files
 from niudao.formats.onnx import checks, scan
+from niudao.formats.onnx.constants import constants_to_weights, strings_as_objects
 from niudao.formats.onnx.lift.drive import NEWEST, lift_model
+from niudao.formats.onnx.metadata import tidy_metadata
 from niudao.formats.onnx.windows import check_windows
 from niudao.ir import IR_VERSION, OPSET, card
 from niudao.ir.passes.infer_shapes import infer_shapes
@@ -59,6 +61,8 @@ def read(
         raise
     except ir.serde.SerdeError as e:
         raise ReadError("a node's attributes are not of the types they claim.", where=where, got=_cause(e)) from e
+    except OverflowError as e:
+        raise ReadError("a number that the network computes from its constants is no number of 64 bits.", where=where) from e
     except MemoryError as e:
         raise LimitError("reading the model needs more memory than there is.", where=where) from e
     except RecursionError as e:
@@ -126,9 +130,10 @@ def _model(proto: onnx.ModelProto, place: _Source, where: Where, shapes: Mapping
     checks.order(proto.graph, where)
     for function in proto.functions:
         checks.order(function, where)
-    checks.check_functions(proto, where, scan.MAX_NODES)
+    checks.check_functions(proto, where)
     model = _deserialize(proto, where)
     _map_weights(model, place)
+    strings_as_objects(model)
     notes = _inputs(model, proto.ir_version, shapes)
     opsets = {id(f): f.opset_imports.get("", version) for f in model.functions.values()}
     for function_ in model.functions.values():
@@ -150,6 +155,7 @@ def _model(proto: onnx.ModelProto, place: _Source, where: Where, shapes: Mapping
 def _tidy(proto: onnx.ModelProto) -> None:
     """Drop what no reader needs: training, quantisation hints, and texts that hold paths of the machine that wrote the file."""
     del proto.training_info[:]
+    tidy_metadata(proto)
     for root in (proto.graph, *proto.functions):
         for graph in checks.graphs_of(root):
             if isinstance(graph, onnx.GraphProto):
@@ -276,6 +282,8 @@ def _inputs(model: ir.Model, ir_version: int, shapes: Mapping[str, tuple[int, ..
             if not fits or any(int(g) < 0 for g in given):
                 raise UsageError(f"the input {value.name!r} cannot have the shape {tuple(given)}.", expected=str(dims))
             dims = [int(g) for g in given]
+        if dims is not None and len(dims) > checks.MAX_RANK:
+            raise ReadError(f"the input {value.name!r} has more axes than any array can.", got=str(len(dims)))
         if dims is not None:
             value.shape = ir.Shape(dims)
     if shapes:
@@ -321,54 +329,17 @@ def _all_nodes(model: ir.Model) -> list[ir.Node]:
 def _name_nodes(model: ir.Model) -> None:
     """Every node gets a name: its own, else that of what it computes."""
     taken = {n.name for n in _all_nodes(model) if n.name}
+    last: dict[str, int] = {}  # base -> the number given last: counting from 0 every time would take for ever
     for node in _all_nodes(model):
         if not node.name:
             base = next((v.name for v in node.outputs if v.name), None) or node.op_type
-            name, k = base, 0
+            name, k = base, last.get(base, 0)
             while name in taken:
                 k += 1
                 name = f"{base}_{k}"
+            last[base] = k
             taken.add(name)
             node.name = name
-
-
-def constants_to_weights(model: ir.Model) -> None:
-    """Constant nodes of the main graph and its subgraphs become initializers, small sparse and list forms included."""
-    for graph in [model.graph, *model.graph.subgraphs()]:
-        for node in [n for n in graph if n.op_type == "Constant" and n.domain == ""]:
-            try:
-                tensor = _constant(node)
-            except (TypeError, ValueError, AttributeError) as e:
-                raise ReadError("a Constant node does not hold what it says.", where=Where(node=node.name), got=str(e)[:200]) from e
-            out = node.outputs[0]
-            if tensor is None or out.is_graph_output():
-                continue
-            name = out.name or node.name or "constant"
-            out.name = f"{name}_node"
-            tensor.name = name
-            value = ir.Value(name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor)
-            value.metadata_props.update(out.metadata_props)
-            graph.register_initializer(value)
-            out.replace_all_uses_with(value)
-            graph.remove(node, safe=True)
-
-
-def _constant(node: ir.Node) -> ir.TensorProtocol | None:
-    for name, attribute in node.attributes.items():
-        if attribute.is_ref():
-            return None
-        if name == "value":
-            tensor = attribute.as_tensor()
-            return tensor
-        if name in ("value_int", "value_ints"):
-            return ir.tensor(attribute.value, dtype=ir.DataType.INT64)
-        if name in ("value_float", "value_floats"):
-            return ir.tensor(attribute.value, dtype=ir.DataType.FLOAT)
-        if name in ("value_string", "value_strings"):
-            values = [attribute.value] if name == "value_string" else list(attribute.value)
-            encoded = [v.encode() if isinstance(v, str) else v for v in values]
-            return ir.StringTensor(encoded, shape=ir.Shape(() if name == "value_string" else (len(encoded),)))
-    return None
 
 
 def _remember(model: ir.Model, proto: onnx.ModelProto, version: int, notes: list[str]) -> None:

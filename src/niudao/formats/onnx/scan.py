@@ -21,7 +21,13 @@ from niudao.ir.wire import varint as write_varint
 
 MAX_MESSAGES = 4_000_000
 MAX_DEPTH = 100
-MAX_NODES = 200_000
+MAX_NODES, MAX_GRAPHS = 200_000, 5_000
+MAX_ENDS, MAX_ATTRIBUTES = 1 << 16, 1000
+"""Inputs and outputs, and attributes, of one node."""
+MAX_NUMBERS = 2_000_000
+"""Numbers and texts in the lists of attributes and string tensors, all of them together: each becomes a Python object."""
+MAX_NAME, MAX_TEXT = 8192, 16 << 20
+"""Bytes of one name, which is copied with every node it appears in, and of one description or entry of the metadata."""
 
 Buffer = bytes | memoryview | mmap
 
@@ -60,6 +66,14 @@ _TEXTS: dict[str, frozenset[int]] = {
 }
 """Fields that hold text. protobuf hands text that is not UTF-8 over as bytes, which no later step expects."""
 
+_LONG = frozenset(
+    {("model", 6), ("graph", 10), ("node", 6), ("function", 8), ("attribute", 13), ("tensor", 12), ("value", 3), ("entry", 2)}
+)
+"""Texts that are no names: descriptions and metadata may be long."""
+
+_LISTS = {"attribute": {7: 4, 8: 1, 9: 0}, "tensor": {6: 0}}
+"""Fields that hold a list, with the least bytes of one element where the list may be packed."""
+
 _PACKED = {4: 1, 10: 11}
 """Typed fields whose packed form is the array's little-endian bytes: float_data of FLOAT, double_data of DOUBLE."""
 
@@ -80,6 +94,8 @@ class Cut:
 class _Budget:
     messages: int = 0
     nodes: int = 0
+    graphs: int = 0
+    numbers: int = 0
     cuts: list[Cut] = field(default_factory=list)
 
 
@@ -152,7 +168,10 @@ def _big_payload(buffer: Buffer, start: int, end: int) -> tuple[int, int, int, i
     return at, stop, payload, stop - payload
 
 
-def _check_text(raw: bytes, at: int) -> None:
+def _check_text(raw: bytes, at: int, *, name: bool) -> None:
+    most = MAX_NAME if name else MAX_TEXT
+    if len(raw) > most:
+        raise LimitError("a name or text in the file is too long.", expected=f"at most {most} bytes", got=f"{len(raw)} at byte {at}")
     try:
         raw.decode()
     except UnicodeDecodeError as e:
@@ -162,12 +181,24 @@ def _check_text(raw: bytes, at: int) -> None:
 def _walk(buffer: Buffer, kind: str, start: int, end: int, depth: int, budget: _Budget, top: bool) -> None:
     if depth > MAX_DEPTH:
         raise LimitError("the file nests deeper than any network does.", expected=f"at most {MAX_DEPTH} levels")
-    children, texts = _CHILDREN[kind], _TEXTS.get(kind, frozenset())
+    children, texts, lists = _CHILDREN[kind], _TEXTS.get(kind, frozenset()), _LISTS.get(kind, {})
+    ends = attributes = 0
     for number, wire, at, payload, stop in fields(buffer, start, end):
         child = children.get(number)
+        if kind == "node":
+            ends += number in (1, 2)
+            attributes += number == 5
+            if ends > MAX_ENDS or attributes > MAX_ATTRIBUTES:
+                limits = f"at most {MAX_ENDS} inputs and outputs and {MAX_ATTRIBUTES} attributes"
+                raise LimitError("a node has more inputs, outputs or attributes than any node does.", expected=limits)
+        if number in lists:
+            least = lists[number]
+            budget.numbers += (stop - payload) // least if wire == 2 and least else 1
+            if budget.numbers > MAX_NUMBERS:
+                raise LimitError("the lists of the file's attributes are too long.", expected=f"at most {MAX_NUMBERS} numbers and texts")
         if child is None:
             if number in texts and wire == 2:
-                _check_text(bytes(buffer[payload:stop]), at)
+                _check_text(bytes(buffer[payload:stop]), at, name=(kind, number) not in _LONG)
             continue
         if wire != 2:
             raise ReadError("this is no ONNX model: a message is stored as a number.", got=f"field {number} of a {kind} at byte {at}")
@@ -178,6 +209,9 @@ def _walk(buffer: Buffer, kind: str, start: int, end: int, depth: int, budget: _
             budget.nodes += 1
             if budget.nodes > MAX_NODES:
                 raise LimitError("the file holds more nodes than any network does.", expected=f"at most {MAX_NODES} nodes")
+        budget.graphs += child == "graph"
+        if budget.graphs > MAX_GRAPHS:
+            raise LimitError("the file holds more inner graphs than any network does.", expected=f"at most {MAX_GRAPHS}")
         if child == "tensor" and top and kind == "graph" and stop - payload >= BIG:
             big = _big_payload(buffer, payload, stop)
             if big is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.errors import RunError
+from niudao.ir.budget import BUDGET
 from niudao.ir.operators import attribute, describe, is_weight
 from niudao.ir.passes import PASSES, Result
 from niudao.ir.passes.edit import Edit, graphs, lazy_tensor
@@ -16,12 +17,6 @@ from niudao.ir.passes.evaluate import evaluate
 from niudao.ir.passes.infer_shapes import infer_shapes, known_elements
 from niudao.ir.passes.remove_dead import remove_dead
 from niudao.ir.validate import subgraphs
-
-BUDGET = 1 << 20
-"""Elements that one folded node may give. Moving and casting big weights is put off until somebody asks for them."""
-
-_GROWTH = 4096
-"""A result of more elements than this must not be larger than what it is made from: files stay as small as they were."""
 
 
 @PASSES.register("fold_constants")
@@ -94,7 +89,7 @@ def _value(node: ir.Node) -> list[ir.TensorProtocol] | None:
     if node.op_type == "Cast" and source is not None and source.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
         return None  # half-precision weights stay half as large
     mover = move(node)
-    if mover is not None and source is not None and source.const_value is not None and source.const_value.size > _GROWTH:
+    if mover is not None and source is not None and source.const_value is not None and source.const_value.size > BUDGET.fold_growth:
         if out.dtype is None or out.shape is None or not all(isinstance(d, int) for d in out.shape):
             return None
         tensor = source.const_value
@@ -102,7 +97,10 @@ def _value(node: ir.Node) -> list[ir.TensorProtocol] | None:
     total = 0
     for value in node.outputs:
         if value.shape is None or not all(isinstance(d, int) for d in value.shape):
-            if node.op_type not in ("ConstantOfShape", "Range", "NonZero", "Reshape", "Expand") or max(sizes, default=0) > _GROWTH:
+            if (
+                node.op_type not in ("ConstantOfShape", "Range", "NonZero", "Reshape", "Expand")
+                or max(sizes, default=0) > BUDGET.fold_growth
+            ):
                 return None
             if node.op_type in ("ConstantOfShape", "Expand", "Range"):
                 return None
@@ -111,7 +109,7 @@ def _value(node: ir.Node) -> list[ir.TensorProtocol] | None:
         for d in value.shape.numpy():
             count *= int(d)
         total += count
-    if total > BUDGET or max(sizes, default=0) > BUDGET or (total > _GROWTH and total > sum(sizes)):
+    if total > BUDGET.fold_elements or max(sizes, default=0) > BUDGET.fold_elements or (total > BUDGET.fold_growth and total > sum(sizes)):
         return None
     try:
         return [ir.tensor(np.asarray(a, order="C")) for a in evaluate(node)]

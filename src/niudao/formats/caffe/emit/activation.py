@@ -10,7 +10,7 @@ import onnx_ir as ir
 from niudao.formats.caffe.emit.broadcast import operand, product, total
 from niudao.formats.caffe.emit.graph import Net, Top, refuse
 from niudao.formats.caffe.emit.table import emits
-from niudao.formats.caffe.emit.view import affine, linear
+from niudao.formats.caffe.emit.view import affine, linear, reshaped
 from niudao.ir.operators import attribute
 
 NEAR = 256.0
@@ -44,13 +44,14 @@ def _prelu(net: Net, node: ir.Node) -> None:
         full = (1,) * (x.rank - len(shape)) + tuple(shape)
         size = math.prod(shape)
         channels = len(full) == x.rank >= 2 and full[1] == size == x.shape[1]
-        if x.rank >= 2 and (size == 1 or channels):
-            shared = size == 1 and (len(full) > x.rank or x.shape[1] != 1)
+        if (size == 1 and len(full) == x.rank and 2 <= x.rank <= 4) or channels:
+            shared = size == 1 and x.shape[1] != 1
             params = {"prelu_param": {"channel_shared": True} if shared else {}}
-            weight = net.weight(value, (size,))
-            net.put(node.outputs[0], net.layer("PReLU", x, params, shape=x.shape, weights=[weight]))
+            weight = net.weight(value, () if shared else (size,))
+            flat = x if x.rank <= 4 else reshaped(net, x, (*x.shape[:2], math.prod(d or 1 for d in x.shape[2:])))
+            net.put(node.outputs[0], reshaped(net, net.layer("PReLU", flat, params, shape=flat.shape, weights=[weight]), x.shape))
             return
-        if size == 1:
+        if size == 1 and len(full) == x.rank:
             net.put(node.outputs[0], net.relu(x, float(np.asarray(net.constant(value)).reshape(-1)[0])))
             return
     net.note("PRelu as relu(x) - slope * relu(-x)")
@@ -164,14 +165,14 @@ def clip(net: Net, x: Top, low: float, high: float, suffix: str = "") -> Top:
 
 @emits("Clip")
 def _clip(net: Net, node: ir.Node) -> None:
-    bounds = []
+    bounds: list[float] = []
     for i, default in ((1, -math.inf), (2, math.inf)):
         value = node.inputs[i] if len(node.inputs) > i else None
         if value is not None and not net.is_constant(value):
             refuse("a bound of it is computed", "min" if i == 1 else "max")
         array = net.constant(value)
         bounds.append(default if array is None else float(array.reshape(-1)[0]))
-    net.put(node.outputs[0], clip(net, net.get(node.inputs[0]), *bounds))
+    net.put(node.outputs[0], clip(net, net.get(node.inputs[0]), bounds[0], bounds[1]))
 
 
 @emits("HardSigmoid")
@@ -235,10 +236,9 @@ def _shrink(net: Net, node: ir.Node) -> None:
     x, limit, bias = net.get(node.inputs[0]), float(attribute(node, "lambd")), float(attribute(node, "bias"))
     minus = linear(net, x, -1, 0, "_minus")
     high = net.eltwise("PROD", [linear(net, x, 1, -bias, "_less"), above(net, x, limit, "_above")], suffix="_high")
-    if limit < 0:  # ONNX asks for x < -lambd first
-        high = net.eltwise(
-            "PROD", [high, net.power(above(net, minus, limit, "_below"), scale=-1.0, shift=1.0, suffix="_rest")], suffix="_other"
-        )
+    if limit < 0:  # both branches may hold then, and ONNX asks for x < -lambd first
+        rest = net.power(above(net, minus, limit, "_below"), scale=-1.0, shift=1.0, suffix="_rest")
+        high = net.eltwise("PROD", [high, rest], suffix="_other")
     low = net.eltwise("PROD", [linear(net, x, 1, bias, "_more"), above(net, minus, limit, "_below")], suffix="_low")
     net.note("the two branches as products with truth values, which are no numbers where x is infinite")
     net.put(node.outputs[0], net.eltwise("SUM", [high, low]))
@@ -247,9 +247,8 @@ def _shrink(net: Net, node: ir.Node) -> None:
 @emits("Sign")
 def _sign(net: Net, node: ir.Node) -> None:
     x = net.get(node.inputs[0])
-    net.put(
-        node.outputs[0], net.eltwise("SUM", [above(net, x, 0, "_above"), above(net, linear(net, x, -1, 0, "_minus"), 0, "_below")], [1, -1])
-    )
+    signs = [above(net, x, 0, "_above"), above(net, linear(net, x, -1, 0, "_minus"), 0, "_below")]
+    net.put(node.outputs[0], net.eltwise("SUM", signs, [1, -1]))
 
 
 @emits("Cosh", "Atanh")
@@ -268,56 +267,6 @@ def _hyperbolic(net: Net, node: ir.Node) -> None:
 @emits("Erf")
 def _erf(net: Net, node: ir.Node) -> None:
     refuse("no Caffe layer has the error function", rewrite="use the tanh form of GELU")
-
-
-_WHOLE = {"ArgMax", "ArgMin", "Floor", "Ceil", "Round", "Sign"}
-_KEEP = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Relu", "Neg", "Abs", "Expand", "Tile", "Gather", "Slice"}
-
-
-def integral(net: Net, value: ir.Value | None, depth: int = 8) -> bool:
-    """Whether every element is known to be a whole number."""
-    if value is None:
-        return False
-    if value.dtype is not None and (value.dtype == ir.DataType.BOOL or value.dtype.is_integer()):
-        return True
-    array = net.constant(value) if net.is_constant(value) else None
-    if array is not None:
-        return bool((array == np.trunc(array)).all())
-    node = value.producer()
-    if node is None or depth == 0:
-        return False
-    if node.op_type in _WHOLE:
-        return True
-    if node.op_type in ("Add", "Sub", "Mul", "Max", "Min", "Concat"):
-        return all(integral(net, v, depth - 1) for v in node.inputs)
-    return node.op_type in (*_KEEP, "Cast") and integral(net, node.inputs[0], depth - 1)
-
-
-def _picks(value: ir.Value) -> bool:
-    """Whether it only picks rows: Embed and BatchReindex cut off what stands behind the point by themselves."""
-    uses = list(value.uses())
-    return bool(uses) and not value.is_graph_output() and all(u.node.op_type == "Gather" and u.idx == 1 for u in uses)
-
-
-_WIDTH = {"BOOL": 1, "UINT8": 8, "INT8": 8, "UINT16": 16, "INT16": 16}
-
-
-@emits("Cast", "CastLike")
-def _cast(net: Net, node: ir.Node) -> None:
-    value, output = node.inputs[0], node.outputs[0]
-    to, source = output.dtype, value.dtype if value is not None else None
-    if to is None or source is None:
-        refuse("its types are unknown", "to")
-    x = net.get(value)
-    if to == ir.DataType.BOOL and source != ir.DataType.BOOL:
-        x = above(net, x if x.nonnegative else net.unary("AbsVal", x, suffix="_abs", nonnegative=True), 0, "")
-    elif to.is_integer() and not integral(net, value) and not _picks(output):
-        refuse("it cuts off what stands behind the point, and no Caffe layer does", "to", "keep the numbers as they are")
-    elif to.is_integer() and source != ir.DataType.BOOL and _WIDTH.get(to.name, 32) < _WIDTH.get(source.name, 32):
-        refuse(f"{source.name} does not fit into {to.name}, and blobs do not wrap round", "to")
-    elif to.name in ("FLOAT16", "BFLOAT16") and source.name in ("FLOAT", "DOUBLE"):
-        net.note(f"no rounding to {to.name}: blobs hold float32")
-    net.put(output, x)
 
 
 @emits("Identity", "Dropout")

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from niudao.formats.caffe.emit.activation import clip, raised, swish
 from niudao.formats.caffe.emit.broadcast import Operand, greatest, operand, product, scaled, total
-from niudao.formats.caffe.emit.graph import Net, Top, refuse
+from niudao.formats.caffe.emit.graph import Array, Net, Top, refuse
 from niudao.formats.caffe.emit.table import emits
 from niudao.formats.caffe.emit.view import affine, linear, ours
 
@@ -19,9 +19,9 @@ def operands(net: Net, node: ir.Node) -> list[Operand]:
     return [operand(net, v) for v in node.inputs if v is not None]
 
 
-def whole(node: ir.Node) -> bool:
-    """Whether it computes with integers."""
-    return any(v is not None and v.dtype is not None and v.dtype.is_integer() for v in node.inputs)
+def whole(node: ir.Node, count: int | None = None) -> bool:
+    """Whether one of its inputs, or of the first `count`, holds integers."""
+    return any(v is not None and v.dtype is not None and v.dtype.is_integer() for v in node.inputs[:count])
 
 
 @emits("Add", "Sum", "Sub", "Mean")
@@ -74,7 +74,7 @@ def _swish(net: Net, x: Top, gate: Top) -> float | None:
     return scale if (source.layer, source.index) == (x.layer, x.index) and shift == 0 else None
 
 
-def _coefficient(net: Net, x: Top, array: np.ndarray) -> Top | None:  # type: ignore[type-arg]
+def _coefficient(net: Net, x: Top, array: Array) -> Top | None:
     """A number that the layer before it can multiply by itself: Reduction's coeff, Exp's shift, Log's base."""
     if array.size != 1 or array.ndim > x.rank or x.layer.node != net.title():
         return None
@@ -107,10 +107,8 @@ def _quotient(net: Net, node: ir.Node) -> None:
             refuse("its divisor holds zeros")
         if not isinstance(x, Top):
             refuse("all its inputs are constants")
-        net.put(
-            node.outputs[0],
-            scaled(net, x, (1 / y.astype(np.float64)).astype(np.float32)) if y.size > 1 else product(net, x, 1 / y.astype(np.float64)),
-        )
+        inverse = 1 / y.astype(np.float64)
+        net.put(node.outputs[0], scaled(net, x, inverse.astype(np.float32) if y.size > 1 else inverse))
         return
     if not isinstance(x, Top) and x.size == 1 and x.ndim <= y.rank and 1e-30 < abs(float(x.reshape(-1)[0])) < 1e30:
         number = float(x.reshape(-1)[0])
@@ -142,9 +140,8 @@ def _power(net: Net, node: ir.Node) -> None:
     number = float(exponent.reshape(-1)[0]) if exponent.size else 1.0
     if not isinstance(base, Top) or exponent.size == 0 or not (exponent == number).all() or not np.isfinite(number):
         refuse("its exponents differ", rewrite="use one exponent for all")
-    if whole(node) and node.inputs[0] is not None and node.inputs[0].dtype is not None and node.inputs[0].dtype.is_integer():
-        if number < 0 or number != int(number):
-            refuse("it takes roots or inverses of whole numbers")
+    if whole(node, 1) and (number < 0 or number != int(number)):
+        refuse("it takes roots or inverses of whole numbers")
     if number != 1:
         base = replace(raised(net, base, number), nonnegative=base.nonnegative or number % 2 == 0)
     net.put(node.outputs[0], base if exponent.size == 1 else total(net, [base, np.zeros(exponent.shape, np.float32)]))

@@ -1,4 +1,4 @@
-"""Sums, products and maxima of blobs and constants whose shapes broadcast as NumPy's do; Caffe's Eltwise does not broadcast, Scale and Bias do."""
+"""Sums, products and maxima of blobs and constants that broadcast as NumPy's do: Caffe's Scale and Bias broadcast, Eltwise does not."""
 
 from __future__ import annotations
 
@@ -64,14 +64,9 @@ def total(net: Net, terms: Sequence[Operand], signs: Sequence[float] | None = No
         refuse("all its inputs are constants")
     if arrays and len(tops) == 1 and sum(a.size for a in arrays) == len(arrays):
         whole = float(sum(float(a.reshape(-1)[0]) for a in arrays))
-        return linear(
-            net,
-            _ranked(net, tops[0][0], max(a.ndim for a in arrays)),
-            tops[0][1],
-            _finite(whole),
-            suffix,
-            tops[0][0].nonnegative and whole >= 0 and tops[0][1] > 0,
-        )
+        x, sign = tops[0]
+        positive = x.nonnegative and whole >= 0 and sign > 0
+        return linear(net, _ranked(net, x, max(a.ndim for a in arrays)), sign, _finite(whole), suffix, positive)
     y = _sum(net, [t for t, _ in tops], [s for _, s in tops], suffix if not arrays else "_sum")
     for k, a in enumerate(arrays):
         y = shifted(net, y, a, suffix if k == len(arrays) - 1 else f"_shift{k}")
@@ -133,19 +128,18 @@ def _factors(net: Net, x: Top) -> list[Top]:
     return list(x.layer.bottoms) if x.layer.node == net.title() and x.layer.type == "Eltwise" and held.get("operation") == "PROD" else [x]
 
 
-def greatest(net: Net, x: Operand, y: Operand, suffix: str = "", sign: float = 1.0) -> Top:
-    """max(x, y), or with sign -1 what is minus the smaller of -x and -y: the maximum of x and y times sign."""
+def greatest(net: Net, x: Operand, y: Operand, suffix: str = "") -> Top:
+    """max(x, y)."""
     if not isinstance(x, Top):
         x, y = y, x
     if not isinstance(x, Top):
         refuse("all its inputs are constants")
     if not isinstance(y, Top):
         x = repeated(net, _ranked(net, x, y.ndim), y.shape)
-        y = (
-            shifted(net, net.power(x, scale=0.0, suffix="_zero"), y, "_other")
-            if y.size > 1
-            else net.power(x, scale=0.0, shift=_finite(float(y.reshape(-1)[0])), suffix="_other")
-        )
+        if y.size == 1:
+            y = net.power(x, scale=0.0, shift=_finite(float(y.reshape(-1)[0])), suffix="_other")
+        else:
+            y = shifted(net, net.power(x, scale=0.0, suffix="_zero"), y, "_other")
     if x.shape != y.shape:
         x, y = wide(net, *ranked(net, [x, y]))
         y = _run(net, "Bias", net.power(x, scale=0.0, suffix="_zero"), y, "_other") if x.shape != y.shape else y

@@ -53,12 +53,14 @@ def _not(net: Net, node: ir.Node) -> None:
 
 @emits("And")
 def _and(net: Net, node: ir.Node) -> None:
-    net.put(node.outputs[0], product(net, *operands(net, node)))
+    x, y = operands(net, node)
+    net.put(node.outputs[0], product(net, x, y))
 
 
 @emits("Or")
 def _or(net: Net, node: ir.Node) -> None:
-    net.put(node.outputs[0], greatest(net, *operands(net, node)))
+    x, y = operands(net, node)
+    net.put(node.outputs[0], greatest(net, x, y))
 
 
 @emits("Xor")
@@ -76,13 +78,12 @@ def _where(net: Net, node: ir.Node) -> None:
     if not isinstance(condition, Top):
         net.put(node.outputs[0], _terms(net, product_of(net, x, condition, "_then"), product_of(net, y, 1 - condition, "_else")))
         return
-    if not isinstance(x, Top) and not isinstance(y, Top):
-        if x.size == y.size == 1:
-            first, second = float(x.reshape(-1)[0]), float(y.reshape(-1)[0])
-            if abs(second) < 256 * max(abs(first), 1e-30) and abs(first) < 256 * max(abs(second), 1e-30) or second == 0:
-                chosen = linear(net, condition, first - second, second)
-                net.put(node.outputs[0], shifted(net, chosen, np.zeros((1,) * max(x.ndim, y.ndim, condition.rank), np.float32)))
-                return
+    if not isinstance(x, Top) and not isinstance(y, Top) and x.size == y.size == 1:
+        first, second = float(x.reshape(-1)[0]), float(y.reshape(-1)[0])
+        if second == 0 or abs(second) / 256 < abs(first) < 256 * abs(second):  # else the sum would lose digits
+            chosen = linear(net, condition, first - second, second)
+            net.put(node.outputs[0], shifted(net, chosen, np.zeros((1,) * max(x.ndim, y.ndim), np.float32)))
+            return
     other = opposite(net, condition, "_not")
     net.put(node.outputs[0], _terms(net, product_of(net, x, condition, "_then"), product_of(net, y, other, "_else")))
 

@@ -1,9 +1,10 @@
-"""Other orders of axes: a layer of its own in forks; BVLC Caffe gets the same by cutting along one block of axes and joining along another."""
+"""Other orders of axes: Permute in forks; plain Caffe gets the same by cutting along one block of axes and joining along another."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import prod
 
 from niudao.formats.caffe.emit.graph import Dim, Net, Top, refuse
@@ -54,7 +55,7 @@ def permuted(net: Net, x: Top, order: Sequence[int]) -> Top:
 
 def _groups(wanted: list[int], kept: list[int], keep_first: bool) -> list[list[int]]:
     """Runs of axes that stay side by side, in the order of the result; the free batch is a run of its own."""
-    follows = dict(zip(kept, kept[1:], strict=False))
+    follows = dict(pairwise(kept))
     groups: list[list[int]] = []
     for i in wanted:
         if groups and follows.get(groups[-1][-1]) == i and not (keep_first and groups[-1][-1] == 0):

@@ -152,16 +152,13 @@ def _argmax(net: Net, node: ir.Node) -> None:
         refuse("it looks along the free batch, or gives a number without axes", "axis")
     if node.op_type == "ArgMin":
         x = linear(net, x, -1, 0, "_minus")
-    if attribute(node, "select_last_index", 0):
-        y = _best(net, x, axis, 1)
-    else:
-        y = first_of_best(net, x, axis, size)
+    y = _best(net, x, axis, 1) if attribute(node, "select_last_index", 0) else first_of_best(net, x, axis, size)
     net.put(node.outputs[0], reshaped(net, y, target))
 
 
 def _best(net: Net, x: Top, axis: int, count: int, values: bool = False, suffix: str = "") -> Top:
     """Caffe's ArgMax: where the largest stand, or they themselves; of equal ones the last."""
-    params = {"out_max_val": True} if values else {}
+    params: dict[str, object] = {"out_max_val": True} if values else {}
     params |= {"top_k": count} if count != 1 else {}
     shape = tuple(count if i == axis else d for i, d in enumerate(x.shape))
     return net.layer("ArgMax", x, {"argmax_param": {**params, "axis": axis}}, shape=shape, suffix=suffix, nonnegative=not values)

@@ -11,7 +11,7 @@ from niudao.ir import card
 
 
 def reshaped(net: Net, x: Top, target: Sequence[Dim], suffix: str = "_reshape") -> Top:
-    """`Net.reshape`, straight from where the numbers came from: a Reshape of a Reshape is one; the first one dies if nothing else uses it."""
+    """`Net.reshape`, straight from where the numbers came from: of two Reshapes the first one dies if nothing else uses it."""
     target = tuple(target)
     if target == x.shape:
         return x
@@ -47,7 +47,7 @@ class Picture:
 
 def picture(net: Net, x: Top, first: int, last: int) -> Picture:
     """Axes first..last of x as rows or columns: as they are in a picture, else (batch, before, run, after)."""
-    if x.rank == 4 and 2 <= first:
+    if x.rank == 4 and first >= 2:
         return Picture(x, first, last)
     batch: Dim = x.shape[0] if first > 0 else 1
     before = prod(d or 1 for d in x.shape[1:first])

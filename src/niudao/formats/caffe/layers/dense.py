@@ -24,17 +24,23 @@ def inner_product(call: Call, x: ir.Value) -> ir.Value:
     bounded(call, [outputs, inputs], "num_output")
     transpose = bool(part.get("transpose"))
     call.expect(2 if part.get("bias_term") else 1)
-    weight = call.weight(0, (inputs, outputs) if transpose else (outputs, inputs), "weight")
     bias = call.weight(1, (outputs,), "bias", fill=0.0) if part.get("bias_term") else None
-    trans = None if transpose else 1
     if axis == 1:
         flat = x if call.rank(x) == 2 else call.b.op("Flatten", x, axis=1)
-        return call.b.op("Gemm", flat, weight, bias, transB=trans)
+        weight = call.weight(0, (inputs, outputs) if transpose else (outputs, inputs), "weight")
+        return call.b.op("Gemm", flat, weight, bias, transB=None if transpose else 1)
     lead = leading(call, x, axis)
     bounded(call, [*lead, outputs], "num_output")
-    rows = -1 if None in lead else prod(d for d in lead if d is not None)
-    y = call.b.op("Gemm", reshape(call, x, [rows, inputs]), weight, bias, transB=trans)
-    return reshape(call, y, [*lead, outputs], source=x)
+    flat = x if axis == call.rank(x) - 1 else reshape(call, x, [*lead, inputs], source=x)
+    y = call.b.op("MatMul", flat, call.weight(0, (inputs, outputs), "weight") if transpose else _turned(call, outputs, inputs))
+    return y if bias is None else call.b.op("Add", y, bias)
+
+
+def _turned(call: Call, outputs: int, inputs: int) -> ir.Value:
+    """The stored matrix as MatMul takes it, (in, out)."""
+    if not call.weightless:
+        call.stored(0, (outputs, inputs), "weight")
+    return call.derived([0], (inputs, outputs), "weight", lambda flat: flat.reshape(outputs, inputs).T)
 
 
 @reads("Embed")
