@@ -132,7 +132,7 @@ def _zip_format(path: Path) -> str:
     import zipfile
 
     try:
-        with zipfile.ZipFile(path) as z:
+        with files.open_model(path) as f, zipfile.ZipFile(f) as z:
             names = set(z.namelist()[:1000])
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as e:
         raise ReadError(f"{path.name} is a damaged zip archive: {e}.", where=path) from e
@@ -182,15 +182,25 @@ def read(
             raise UsageError(f"a {name} model is read from a path.", got=type(source).__name__)
         model: ir.Model = ONNX.reader()(source, weights=None, shapes=shapes)
     else:
-        if Path(source).is_dir():
-            from niudao.formats.folder import network_in
-
-            source = network_in(Path(source))
+        source = _in_folder(Path(source))
         name = format or detect(source)
         model = FORMATS[name].reader()(Path(source), weights=Path(weights) if weights is not None else None, shapes=shapes)
         sidecar.apply(model, Path(source))
     validate(model, where=Where(file=str(source)) if isinstance(source, (str, os.PathLike)) else Where(file="model"))
     return model
+
+
+def _in_folder(path: Path) -> Path:
+    """The network in a folder; any other path as it is."""
+    try:
+        folder = path.is_dir()
+    except (OSError, ValueError):  # no path that a file can have: opening it will say so
+        return path
+    if not folder:
+        return path
+    from niudao.formats.folder import network_in
+
+    return network_in(path)
 
 
 def format_for(path: str | os.PathLike[str], format: str | None = None) -> Format:

@@ -213,7 +213,7 @@ def infer(node: ir.Node, values: Mapping[str, np.ndarray[Any, Any]] | None = Non
         if known is not None:
             data[v.name or ""] = onnx.numpy_helper.from_array(np.asarray(known), v.name or "")
     try:
-        proto = ir.to_proto(node)
+        proto = ir.serde.serialize_node(node)  # to_proto asks slow questions first
         inferred = onnx.shape_inference.infer_node_outputs(
             schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
         )

@@ -124,8 +124,8 @@ def set_source(model: ir.Model, format: str, **facts: object) -> None:
 
 def get_notes(model: ir.Model) -> tuple[str, ...]:
     """What a reader wants the user to know about the file."""
-    found = [*(get_json(model.metadata_props, NOTES) or ()), *(get_source(model).get("notes") or ())]
-    return tuple(str(n) for n in found)
+    found = (get_json(model.metadata_props, NOTES), get_source(model).get("notes"))
+    return tuple(str(n) for notes in found if isinstance(notes, list) for n in notes)
 
 
 def get_layout(value: ir.Value) -> tuple[int, ...] | None:

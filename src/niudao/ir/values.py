@@ -11,10 +11,15 @@ import onnx_ir as ir
 
 def claim(name: str, taken: set[str]) -> str:
     """`name`, or `name_1`, `name_2`, ... whichever is still free; taken from then on."""
-    candidate, k = name, 0
-    while candidate in taken:
-        k += 1
+    candidate, k, step = name, 0, 1
+    while candidate in taken:  # in leaps: thousands of values may share a name
+        k, step = k + step, step * 2
         candidate = f"{name}_{k}"
+    low = k - step // 2
+    while k - low > 1:  # back to the first free one of a run
+        middle = (low + k) // 2
+        low, k = (middle, k) if f"{name}_{middle}" in taken else (low, middle)
+    candidate = f"{name}_{k}" if k else name
     taken.add(candidate)
     return candidate
 

@@ -117,7 +117,7 @@ def test_sizes_come_from_the_user_where_the_file_has_none(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("kernel_size: 3", "kernal_size: 3", r"line 8.*column 38.*did you mean kernel_size"),
+        ("kernel_size: 3", "kernal_size: 3", r"line 8.*column 37.*did you mean kernel_size"),
         ('top: "conv1"\n', 'tops: "conv1"\n', r"line 7.*did you mean top"),
         ("num_output: 4", "num_output: four", r"line 8.*number"),
         ("num_output: 4", "num_output: -4", r"line 8"),

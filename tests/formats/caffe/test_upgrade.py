@@ -104,7 +104,8 @@ def test_a_regression_ends_with_what_its_loss_took(tmp_path: Path) -> None:
     n = net(
         tmp_path,
         """
-        layer { name: "data" type: "MemoryData" top: "data" top: "points" memory_data_param { batch_size: 2 channels: 1 height: 5 width: 4 } }
+        layer { name: "data" type: "MemoryData" top: "data" top: "points"
+                memory_data_param { batch_size: 2 channels: 1 height: 5 width: 4 } }
         layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
         layer { name: "loss" type: "EuclideanLoss" bottom: "fc" bottom: "points" top: "loss" }
         """,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from niudao.errors import ReadError
 from niudao.formats.caffe.net import Blob
-from niudao.formats.keras.hdf5 import Dataset, Region, survey
+from niudao.formats.hdf5.survey import Dataset, Region, survey
 
 
 def blobs(path: Path) -> dict[str, tuple[Blob, ...]]:

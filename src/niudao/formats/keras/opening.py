@@ -15,7 +15,7 @@ from typing import Any
 
 from niudao.errors import LimitError, ReadError, Where
 from niudao.formats import files
-from niudao.formats.keras.hdf5 import Contents, Region, names, survey, text
+from niudao.formats.hdf5.survey import Contents, Region, names, survey, text
 
 MAX_JSON, MAX_JSON_DEPTH, MAX_JSON_PARTS = 32 << 20, 100, 1_500_000
 """Bytes, levels, and values of a configuration; each value becomes a Python object."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from niudao.errors import ReadError, Where
+from niudao.formats.hdf5.survey import Dataset, names, text
 from niudao.formats.keras.config import Layer, Network, is_network, network
-from niudao.formats.keras.hdf5 import Dataset, names, text
 from niudao.formats.keras.layers.call import Weight
 from niudao.formats.keras.legacy import keras1, unflipped
 from niudao.formats.keras.opening import ARCHIVE_ROOTS, Container

@@ -323,4 +323,6 @@ def check_functions(proto: onnx.ModelProto, where: Where) -> None:
     nodes, weight = total(proto.graph)
     if nodes > most or weight > heaviest:
         expected, got = f"at most {most} nodes and {heaviest} bytes", f"{nodes} nodes and {weight} bytes"
-        raise LimitError("the network's functions unfold into more than allowed.", where=where, expected=expected, got=got)
+        raise LimitError(
+            "the network's functions unfold into more nodes than allowed, or heavier ones.", where=where, expected=expected, got=got
+        )

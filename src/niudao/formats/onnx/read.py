@@ -61,6 +61,8 @@ def read(
         raise
     except ir.serde.SerdeError as e:
         raise ReadError("a node's attributes are not of the types they claim.", where=where, got=_cause(e)) from e
+    except OSError as e:  # from mapping a data file that is there, but larger than the memory it may be mapped into
+        raise ReadError(f"the weights cannot be reached: {e.strerror or e}.", where=where) from e
     except OverflowError as e:
         raise ReadError("a number that the network computes from its constants is no number of 64 bits.", where=where) from e
     except MemoryError as e:

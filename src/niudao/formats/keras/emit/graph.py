@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.errors import Refusal
-from niudao.ir.constants import Constants
 from niudao.ir import card
+from niudao.ir.constants import Constants
 
 Array = np.ndarray[Any, Any]
 Dim = int | None

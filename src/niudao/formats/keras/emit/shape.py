@@ -33,7 +33,7 @@ def identity(net: Net, node: ir.Node) -> None:
 
 @emits("Cast")
 def cast(net: Net, node: ir.Node) -> None:
-    """Whole numbers to float by a Rescaling of 1; float to float is nothing."""
+    """Whole numbers to float by a Rescaling of 1; float to float is nothing, nor are floats that an Embedding takes as row numbers."""
     source, target = node.inputs[0], node.outputs[0]
     x = net.raw(source)
     floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
@@ -52,8 +52,20 @@ def cast(net: Net, node: ir.Node) -> None:
         net.put(target, y)
     elif target.dtype in floats and source.dtype in floats and ir.DataType.FLOAT16 not in (source.dtype, target.dtype):
         net.put(target, x)
+    elif target.dtype in whole and source.dtype == ir.DataType.FLOAT and _looked_up(net, target):
+        net.put(target, x)  # Embedding cuts its input to whole numbers by itself
     else:
         refuse(f"it casts {source.dtype} to {target.dtype}", "to")
+
+
+def _looked_up(net: Net, value: ir.Value) -> bool:
+    """Whether every use is a row number of a constant matrix."""
+    users = [(use.node, use.idx) for use in value.uses()]
+    return (
+        bool(users)
+        and not value.is_graph_output()
+        and all(n.op_type == "Gather" and i == 1 and net.is_constant(n.inputs[0]) and attr(n, "axis", 0) == 0 for n, i in users)
+    )
 
 
 @emits("Transpose")

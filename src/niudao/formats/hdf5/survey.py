@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from niudao.errors import LimitError, ReadError, Where
 from niudao.formats import files
-from niudao.formats.keras import chunks
+from niudao.formats.hdf5 import chunks
 from niudao.ir.wire import BIG
 
 MAX_DEPTH, MAX_OBJECTS = 64, 500_000
@@ -163,7 +163,7 @@ def survey(region: Region, attributes: frozenset[str]) -> Contents:
         ReadError: It is damaged, leaves itself, or declares more than it holds.
         LimitError: Its arrays would take more memory than allowed.
     """
-    from niudao.formats.keras.heaps import check
+    from niudao.formats.hdf5.heaps import check
 
     datasets: dict[str, Dataset] = {}
     groups: dict[str, dict[str, Any]] = {}

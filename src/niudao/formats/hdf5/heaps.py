@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from niudao.errors import ReadError
 from niudao.formats import files
-from niudao.formats.keras.hdf5 import Region
+from niudao.formats.hdf5.survey import Region
 
 _SIGNATURE, _VERSION = b"GCOL", b"\x01\0\0\0"
 _HEADER = 16
