@@ -20,7 +20,7 @@ MAX_BYTES = 16 << 20
 
 def path_for(model: Path) -> Path:
     """Where the card of a model file lies."""
-    return model.with_name(f"{model.stem}.card.json")
+    return model.with_name(f"{model.stem.removesuffix('.caffemodel')}.card.json")  # net.caffemodel.h5 is one ending
 
 
 def apply(model: ir.Model, path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from niudao.errors import ReadError
 from niudao.formats.caffe.net import Net
-from niudao.formats.caffe.opening import read_text
+from niudao.formats.caffe.opening import read_prototxt
 from niudao.formats.caffe.upgrade import network
 
 
 def net(tmp_path: Path, text: str) -> Net:
     path = tmp_path / "net.prototxt"
     path.write_text(text)
-    return network(read_text(path), str(path))
+    return network(read_prototxt(path), str(path))
 
 
 INPUT = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8\n'

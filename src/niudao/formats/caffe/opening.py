@@ -55,7 +55,7 @@ def open_net(path: Path, weights: Path | None = None) -> Opened:
     structure, stored = _roles(path, weights)
     notes = []
     if structure is not None:
-        net = network(read_text(structure), str(structure))
+        net = network(read_prototxt(structure), str(structure))
     else:
         assert stored is not None
         if not sniff.is_binary(stored):
@@ -106,7 +106,7 @@ def _partner(path: Path, endings: tuple[str, ...], usual: str = "") -> Path | No
     return plain[0] if len(plain) == 1 else None
 
 
-def read_text(path: Path) -> Message:
+def read_prototxt(path: Path) -> Message:
     """The NetParameter of a prototxt.
 
     Raises:

@@ -113,14 +113,43 @@ def _ends(layers: list[Layer], outputs: list[Output]) -> tuple[list[Layer], list
     for top, name in outputs:
         ref = (top.layer, top.index)
         seen[ref] += 1
-        if uses[ref] or seen[ref] > 1 or top.layer.type == "Input":
-            split = Layer("Split", f"{name}_split", bottoms=[top], shapes=[top.shape], node=top.layer.node)
-            layers.append(split)
-            top = Top(split, 0, top.shape)
-        found.append((top, name))
+        found.append((_split(layers, top, name) if uses[ref] or seen[ref] > 1 or top.layer.type == "Input" else top, name))
+    layers, found = _in_order(layers, found)
     taken = users(layers, found)
     for layer in list(layers):
         unused = [Top(layer, i, s) for i, s in enumerate(layer.shapes) if not taken[(layer, i)]]
         if unused and layer.type != "Input":
             layers.insert(layers.index(layer) + 1, Layer("Silence", f"{layer.wish}_silence", bottoms=unused, node=layer.node))
     return layers, found
+
+
+def _split(layers: list[Layer], top: Top, name: str) -> Top:
+    layer = Layer("Split", f"{name}_split", bottoms=[top], shapes=[top.shape], node=top.layer.node)
+    layers.append(layer)
+    return Top(layer, 0, top.shape)
+
+
+def _in_order(layers: list[Layer], outputs: list[Output]) -> tuple[list[Layer], list[Output]]:
+    """Outputs are made in the order in which the network returns them: layers stay where they are unless that order asks for another."""
+    if not _sorted(layers, outputs):
+        done: dict[Layer, None] = {x: None for x in layers if x.type == "Input"}
+        for top, _ in outputs:
+            stack = [(top.layer, 0)]
+            while stack:
+                layer, k = stack.pop()
+                if layer in done:
+                    continue
+                if k < len(layer.bottoms):
+                    stack += [(layer, k + 1), (layer.bottoms[k].layer, 0)]
+                else:
+                    done[layer] = None
+        layers = list(done)
+    if not _sorted(layers, outputs):  # several outputs of one layer, in another order than it makes them
+        outputs = [(_split(layers, top, name), name) for top, name in outputs]
+    return layers, outputs
+
+
+def _sorted(layers: list[Layer], outputs: list[Output]) -> bool:
+    place = {x: i for i, x in enumerate(layers)}
+    made = [(place[t.layer], t.index) for t, _ in outputs]
+    return made == sorted(made)

@@ -301,10 +301,11 @@ class Net(Constants):
         """Blobs one behind the other along an axis."""
         if len(tops) == 1:
             return tops[0]
-        if axis == 0 and any(t.shape[0] is None for t in tops):
-            refuse("it joins batches of free size", rewrite="fix the batch (--batch)")
+        free = axis == 0 and any(t.shape[0] is None for t in tops)
+        if free and (self.node is None or self.node.op_type != "Concat" or any(v.uses() for v in self.node.outputs)):
+            refuse("it joins batches of free size", rewrite="fix the batch (--batch)")  # what follows would take it for one batch
         shape = list(_merged([(*t.shape[:axis], 0, *t.shape[axis + 1 :]) for t in tops]))
-        shape[axis] = sum(t.shape[axis] or 0 for t in tops)
+        shape[axis] = None if free else sum(t.shape[axis] or 0 for t in tops)
         return self.layer("Concat", tops, {"concat_param": {"axis": axis} if axis != 1 else {}}, shape=shape, suffix=suffix)
 
     def slices(self, x: Top, axis: int, points: Sequence[int], suffix: str = "") -> tuple[Top, ...]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import prod
 
 from niudao.formats.caffe.emit.graph import Dim, Net, Top, refuse
+from niudao.formats.caffe.emit.view import reshaped
 
 _MOST = 300
 """A transposition that needs more pieces than this is refused: nobody wants such a prototxt."""
@@ -35,7 +36,7 @@ def permuted(net: Net, x: Top, order: Sequence[int]) -> Top:
     kept = [i for i in range(x.rank) if x.shape[i] != 1]
     wanted = [i for i in order if x.shape[i] != 1]
     if kept == wanted:  # only axes of size 1 move
-        return net.reshape(x, shape)
+        return reshaped(net, x, shape)
     if net.knows("Permute"):
         return net.layer("Permute", x, {"permute_param": {"order": order}}, shape=shape)
     groups = _groups(wanted, kept, keep_first=x.shape[0] is None)
@@ -50,7 +51,7 @@ def permuted(net: Net, x: Top, order: Sequence[int]) -> Top:
         before, a, b, after = at[:i], at[i:j], at[j:k], at[k:]
         x = _swapped(net, x, *([sizes[g] for g in part] for part in (before, a, b, after)))
         at = before + b + a + after
-    return net.reshape(x, shape)
+    return reshaped(net, x, shape)
 
 
 def _groups(wanted: list[int], kept: list[int], keep_first: bool) -> list[list[int]]:
@@ -130,7 +131,7 @@ def _swapped(net: Net, x: Top, before: list[Dim], a: list[Dim], b: list[Dim], af
         todo = size_a
         for f in reversed(factors):  # (left * todo/f, f, b, done * right) -> (left * todo/f, b, f, done * right)
             todo //= f
-            x = net.reshape(x, (*left, todo, f, size_b, 1, done * right))
+            x = reshaped(net, x, (*left, todo, f, size_b, 1, done * right))
             x = net.concat(net.slices(x, p + 1, range(1, f), "_slice"), p + 3, "_concat")
             done *= f
     else:
@@ -139,7 +140,7 @@ def _swapped(net: Net, x: Top, before: list[Dim], a: list[Dim], b: list[Dim], af
         todo = size_b
         for f in factors:  # (left * done, a, f, todo/f * right) -> (left * done, f, a, todo/f * right)
             todo //= f
-            x = net.reshape(x, (*left, done, 1, size_a, f, todo * right))
+            x = reshaped(net, x, (*left, done, 1, size_a, f, todo * right))
             x = net.concat(net.slices(x, p + 3, range(1, f), "_slice"), p + 1, "_concat")
             done *= f
-    return net.reshape(x, (*left, size_b, size_a, right))
+    return reshaped(net, x, (*left, size_b, size_a, right))

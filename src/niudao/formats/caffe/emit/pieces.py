@@ -85,7 +85,11 @@ def _concat(net: Net, node: ir.Node) -> None:
     if len(tops) < len(parts):
         net.note("a constant among the joined blobs is made from the data, so that it follows the batch")
     made = [p if isinstance(p, Top) else _constant(net, tops[0], p, axis) for p in parts]
-    net.put(node.outputs[0], replace(net.concat(made, axis), nonnegative=all(t.nonnegative for t in made)))
+    if axis == 0 and len(made) > 1 and any(t.shape[0] is None for t in made):  # as many items as the batch has, so many times
+        y = net.layer("Concat", made, {"concat_param": {"axis": 0}}, shape=(None, *made[0].shape[1:]))
+    else:
+        y = net.concat(made, axis)
+    net.put(node.outputs[0], replace(y, nonnegative=all(t.nonnegative for t in made)))
 
 
 def _constant(net: Net, like: Top, array: Array, axis: int) -> Top:

@@ -22,6 +22,13 @@ def reshaped(net: Net, x: Top, target: Sequence[Dim], suffix: str = "_reshape") 
             return origin
     if (None in target) == (None in origin.shape):
         x = origin
+    if target[:1] == x.shape[:1] == (None,) and None not in target[1:]:
+        have, want = prod(d or 1 for d in x.shape[1:]), prod(d or 1 for d in target[1:])
+        if have != want and (have % want == 0 or want % have == 0):  # whole items join the batch, or leave it
+            dims = {"dim": [-1, *(d or 1 for d in target[1:])]}
+            y = net.layer("Reshape", x, {"reshape_param": {"shape": dims}}, shape=target, suffix=suffix, nonnegative=x.nonnegative)
+            y.layer.node = f"{y.layer.node}/items"  # nothing behind it may take it for a flattening
+            return y
     return replace(net.reshape(x, target, suffix), nonnegative=x.nonnegative)
 
 
