@@ -75,7 +75,7 @@ class ConvertReport(Report):
             rows = tuple((r.node, r.op, r.attribute, r.reason, ", ".join(r.targets) or None, r.rewrite) for r in self.refused)
             blocks.append(Table(columns, rows, title=f"What {self.target_format} cannot express"))
         if self.rewrites:
-            blocks.append(Table((Column("exact rewrite"),), tuple((r,) for r in self.rewrites), title="What was rewritten", top=5))
+            blocks.append(Table((Column("exact rewrite"), Column("layers")), _grouped(self.rewrites), title="What was rewritten", top=5))
         if self.proof is not None:
             blocks += self.proof.blocks()[1 if self.ok else 0 :]
         elif not self.dry_run and self.files:
@@ -158,3 +158,12 @@ def cards_of(model: ir.Model) -> dict[str, dict[str, Any]]:
         fields = asdict(cards[name]) if name in cards else {}
         result[name] = {"shape": shape, "dtype": str(value.dtype)} | {k: v for k, v in fields.items() if v not in (None, ())}
     return result
+
+
+def _grouped(rewrites: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Each kind of rewrite once, with the layers it happened in."""
+    layers: dict[str, list[str]] = {}
+    for line in rewrites:
+        name, found, text = line.partition(": ")
+        layers.setdefault(text if found else line, []).append(name if found else "")
+    return tuple((t, f"{len(n)}: {n[0]}, {n[1]}, ..., {n[-1]}" if len(n) > 3 else ", ".join(n)) for t, n in layers.items())

@@ -112,3 +112,12 @@ def test_items_join_the_batch_and_leave_it(tmp_path: Path) -> None:
             by_caffe(g, tmp_path)
         else:
             judged(g, tmp_path)
+
+
+def test_nothing_works_in_place_on_memory_that_others_still_read(tmp_path: Path) -> None:
+    """A Reshape's blob is its input's memory, in Caffe."""
+    for check in (judged, by_caffe):
+        g = Graph(0, free=True)
+        x = g.op("Tanh", g.x([4, 6]))
+        g.outputs += [g.op("Neg", g.op("Relu", g.op("Reshape", x, g.ints(0, 3, 8)))), g.op("Exp", x)]
+        check(g, tmp_path)

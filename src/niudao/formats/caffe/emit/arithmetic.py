@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from niudao.formats.caffe.emit.activation import clip, raised, swish
 from niudao.formats.caffe.emit.broadcast import Operand, greatest, operand, product, scaled, total
-from niudao.formats.caffe.emit.graph import Array, Net, Top, refuse
+from niudao.formats.caffe.emit.graph import Array, Net, Top, constant, refuse
 from niudao.formats.caffe.emit.table import emits
 from niudao.formats.caffe.emit.view import affine, linear, ours
 
@@ -34,7 +34,20 @@ def _sum(net: Net, node: ir.Node) -> None:
                 x, a = gated.layer.bottoms
                 net.put(node.outputs[0], net.layer("Axpy", [a, x, other], shape=x.shape))
                 return
-    net.put(node.outputs[0], total(net, terms, signs))
+    held = _embed_bias(net, terms) if node.op_type == "Add" else None
+    net.put(node.outputs[0], total(net, terms, signs) if held is None else held)
+
+
+def _embed_bias(net: Net, terms: list[Operand]) -> Top | None:
+    """Rows of a table and a bias, where both were one Embed layer."""
+    x, bias = terms if isinstance(terms[0], Top) else terms[::-1]
+    if not isinstance(x, Top) or isinstance(bias, Top) or x.layer.type != "Embed" or x.layer.node != net.title():
+        return None
+    if bias.shape != x.shape[-1:] or len(x.layer.weights) != 1:
+        return None
+    params = {k: v for k, v in x.layer.params["embed_param"].items() if k != "bias_term"}
+    weights = [*x.layer.weights, constant(bias)]
+    return net.layer("Embed", x.layer.bottoms, {"embed_param": params}, shape=x.shape, weights=weights)
 
 
 def _gate(x: Top) -> bool:

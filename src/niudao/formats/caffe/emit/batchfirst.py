@@ -39,7 +39,8 @@ def _transpose(graph: ir.Graph, at: ir.Node, value: ir.Value, perm: tuple[int, .
     node.metadata_props.update({k: v for k, v in at.metadata_props.items() if k.startswith("niudao.layer")})
     made = node.outputs[0]
     made.name = f"{value.name}_order"
-    made.dtype = value.dtype
+    if value.dtype is not None:
+        made.dtype = value.dtype
     if value.shape is not None:
         made.shape = ir.Shape([value.shape[i] for i in perm])
     if before:

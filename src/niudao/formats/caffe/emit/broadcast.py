@@ -36,7 +36,7 @@ def batchless(net: Net, value: ir.Value | None) -> Array | None:
     if value is None or net.has(value):
         return None
     node = value.producer()
-    if node is None:
+    if node is None or not node.inputs:
         return None
     if node.op_type in ("Identity", "Cast"):
         return batchless(net, node.inputs[0])

@@ -48,6 +48,8 @@ def _cast(net: Net, node: ir.Node) -> None:
     if to is None or source is None:
         refuse("its types are unknown", "to")
     x = net.get(value)
+    if not to.is_integer() and to.name not in ("BOOL", "FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"):
+        refuse(f"blobs hold float32, not {to.name}", "to")
     if to == ir.DataType.BOOL and source != ir.DataType.BOOL:
         x = above(net, x if x.nonnegative else net.unary("AbsVal", x, suffix="_abs", nonnegative=True), 0, "")
     elif to.is_integer() and not integral(net, value) and not _picks(output):

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from niudao.formats.caffe.emit.broadcast import MOST, operand, product, repeated, total
+from niudao.formats.caffe.emit.broadcast import MOST, operand, repeated, total
 from niudao.formats.caffe.emit.cut import tiled
 from niudao.formats.caffe.emit.graph import Array, Net, Top, Weight, constant, refuse
 from niudao.formats.caffe.emit.order import permuted
@@ -50,7 +50,7 @@ def _gemm(net: Net, node: ir.Node) -> None:
     if c is not None and beta != 0:
         term = operand(net, c)
         if beta != 1:
-            term = product(net, term, np.float32(beta), "_beta") if isinstance(term, Top) else term * np.float32(beta)
+            term = linear(net, term, beta, 0, "_beta") if isinstance(term, Top) else term * np.float32(beta)
         y = total(net, [y, term], suffix="_bias")
     net.put(node.outputs[0], y)
 

@@ -12,6 +12,9 @@ from niudao.formats.caffe.emit.graph import Layer
 _IN_PLACE = frozenset("ReLU PReLU ELU BatchNorm Scale Bias Dropout Sigmoid TanH ReLU6".split())
 """Layers that people write in place; all of them can be (each reads an element before it writes it)."""
 
+_SHARING = frozenset(("Reshape", "Flatten", "Split"))
+"""Layers whose output is their input's memory: what overwrites it overwrites the input too."""
+
 
 @dataclass(frozen=True)
 class Named:
@@ -61,9 +64,15 @@ def give_names(layers: Sequence[Layer], outputs: Sequence[Output]) -> list[Named
 
 
 def _in_place(layer: Layer, uses: dict[Ref, int]) -> bool:
-    if layer.type not in _IN_PLACE or len(layer.bottoms) != 1 or layer.bottoms[0].layer.type in ("Input", "Split"):
+    """Whether a layer may overwrite its input: nobody else may see those numbers, under whatever name."""
+    if layer.type not in _IN_PLACE or len(layer.bottoms) != 1:
         return False
-    return uses[(layer.bottoms[0].layer, layer.bottoms[0].index)] == 1
+    bottom = layer.bottoms[0]
+    while bottom.layer.type in _SHARING:
+        if uses[(bottom.layer, bottom.index)] != 1 or len(bottom.layer.shapes) != 1:
+            return False
+        bottom = bottom.layer.bottoms[0]
+    return bottom.layer.type != "Input" and uses[(bottom.layer, bottom.index)] == 1
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -29,7 +29,7 @@ def _batch_norm(net: Net, node: ir.Node) -> None:
     (channels,) = net.shape_of(mean)
     epsilon = float(attribute(node, "epsilon", _EPSILON))
     params = {"batch_norm_param": {"eps": epsilon} if abs(epsilon - _EPSILON) > 1e-11 else {}}
-    stored = [net.weight(mean, (channels,)), net.weight(variance, (channels,)), constant([1.0])]
+    stored = [net.weight(mean, (channels,)), net.weight(variance, (channels,)), constant(np.ones(1))]
     y = net.layer("BatchNorm", x, params, shape=x.shape, weights=stored)
     name = node.metadata_props.get(SCALE_NAME)
     native = card.get_source(net.model).get("format") == "caffe"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -29,6 +30,7 @@ from niudao.ir.operators import attribute
 
 _UNIT = Window(1, 1, 1, 1, 0, 0, 1)
 Planar = Callable[[Top, Sequence[Window], str], Top]
+Grow = Callable[[Top, int, Window], Top]
 
 
 @emits("MaxPool")
@@ -44,10 +46,8 @@ def _max_pool(net: Net, node: ir.Node) -> None:
     if any(nothing):
         refuse("a window lies in the padding alone", "pads")
     x = plain(x)
-    if any(a.dilation > 1 for a in w):
-        y = _taps(net, x, w)
-    else:
-        y = _each(net, x, w, lambda t, pair, suffix: maximum(net, t, pair, suffix))
+    dilated = any(a.dilation > 1 for a in w)
+    y = _taps(net, x, w) if dilated else _each(net, x, w, lambda t, pair, suffix: maximum(net, t, pair, suffix))
     net.put(node.outputs[0], replace(y, nonnegative=x.nonnegative))
 
 
@@ -109,7 +109,7 @@ def _windows(net: Net, node: ir.Node) -> tuple[Top, list[Window]]:
     if dilated and attribute(node, "auto_pad", "NOTSET").startswith("SAME"):
         refuse("it is dilated and pads by itself, which runtimes compute differently", "auto_pad", "say the pads as numbers")
     w = windows(net, node, x, kernel)
-    if attribute(node, "auto_pad", "NOTSET").startswith("SAME") and any(a.reach < 0 for a in w):
+    if attribute(node, "auto_pad", "NOTSET").startswith("SAME") and any(a.reach < a.zeros[1] for a in w):
         refuse("it pads by itself though its windows leave gaps, which runtimes compute differently", "auto_pad", "say the pads as numbers")
     return x, w
 
@@ -160,21 +160,25 @@ def _each(net: Net, x: Top, w: Sequence[Window], planar: Planar) -> Top:
 
 
 def _layout(w: Sequence[Window], grown: Sequence[bool]) -> tuple[list[int], list[int], list[int]] | None:
-    """Pads, windows in front, and how many windows Caffe makes; None where those are too few."""
-    shifts = [0 if g else a.shift for a, g in zip(w, grown, strict=True)]
-    pads = [0 if g else a.before + s * a.stride for a, g, s in zip(w, grown, shifts, strict=True)]
-    made = []
-    for a, g, p in zip(w, grown, pads, strict=True):
-        size = a.size + (a.before + max(a.reach, 0) if g else 0)
-        out = -(-(size + 2 * p - a.kernel) // a.stride) + 1
-        made.append(out - 1 if any(pads) and (out - 1) * a.stride >= size + p else out)
-    enough = all(m >= s + a.out for m, s, a in zip(made, shifts, w, strict=True))
-    return (pads, shifts, made) if enough and all(p < a.kernel or p == 0 for p, a in zip(pads, w, strict=True)) else None
+    """Pads, windows in front, and how many windows Caffe makes; None where those are too few. As few in front as possible."""
+    most = [0 if g else a.shift for a, g in zip(w, grown, strict=True)]
+    for shifts in sorted(product(*(range(m + 1) for m in most)), key=sum):
+        pads = [0 if g else a.before + s * a.stride for a, g, s in zip(w, grown, shifts, strict=True)]
+        if any(p and p >= a.kernel for p, a in zip(pads, w, strict=True)):
+            continue
+        if any(not g and (a.out - 1) * a.stride - a.before >= a.size + p for a, g, p in zip(w, grown, pads, strict=True)):
+            continue  # a window behind the padded image, whose divisor would be zero
+        made = []
+        for a, g, p in zip(w, grown, pads, strict=True):
+            size = a.size + (a.before + max(a.reach, 0) if g else 0)
+            out = -(-(size + 2 * p - a.kernel) // a.stride) + 1
+            made.append(out - 1 if any(pads) and (out - 1) * a.stride >= size + p else out)
+        if all(m >= s + a.out for m, s, a in zip(made, shifts, w, strict=True)):
+            return pads, list(shifts), made
+    return None
 
 
-def _pooled(
-    net: Net, x: Top, w: Sequence[Window], kind: str, grow: Callable[[Top, int, Window], Top], suffix: str
-) -> tuple[Top, list[Array]]:
+def _pooled(net: Net, x: Top, w: Sequence[Window], kind: str, grow: Grow, suffix: str) -> tuple[Top, list[Array]]:
     """The windows of a picture, and the divisor of each along both axes."""
     for grown in ((False, False), (True, False), (False, True), (True, True)):
         layout = _layout(w, grown)

@@ -131,11 +131,11 @@ def _native(net: Net, x: Top, cell: Cell, batch_first: bool, backward: bool, wan
     x = _in_time(net, x, steps, batch_first, backward, (batch, width), suffix)
     flow = net.power(x, scale=0.0, suffix=f"{suffix}_none", nonnegative=True)
     flow = net.layer("Reduction", flow, {"reduction_param": {"axis": 2}}, shape=(steps, batch), suffix=f"{suffix}_sum", nonnegative=True)
-    cont = net.bias(flow, constant([0.0] + [1.0] * (steps - 1)), 0, f"{suffix}_cont")
+    cont = net.bias(flow, constant(np.array([0.0] + [1.0] * (steps - 1))), 0, f"{suffix}_cont")
     net.note("where sequences begin, from the data itself, so that it follows the batch")
 
     def gates(a: Array) -> Array:
-        return a[cell.way].reshape(4, hidden, -1)[list(_OURS)]
+        return np.asarray(a[cell.way].reshape(4, hidden, -1)[list(_OURS)])
 
     def bias(a: Array) -> Array:
         return np.asarray(a[cell.way].reshape(2, 4, hidden).sum(0)[list(_OURS)])

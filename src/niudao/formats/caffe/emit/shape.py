@@ -22,7 +22,8 @@ def _reshape(net: Net, node: ir.Node) -> None:
     if shuffled is not None:
         net.put(node.outputs[0], shuffled)
         return
-    net.put(node.outputs[0], reshaped(net, x, target, "" if node.op_type in ("Reshape", "Flatten") else "_reshape"))
+    alone = node.metadata_props.get("niudao.layer_type", node.op_type) in ("Reshape", "Flatten", node.op_type)  # else part of another layer
+    net.put(node.outputs[0], reshaped(net, x, target, "" if alone else "_reshape"))
 
 
 def _shuffle(net: Net, node: ir.Node) -> Top | None:

@@ -178,7 +178,7 @@ def _recur(net: Net, cell: Cell, h: Top, first: int, last: int, suffix: str, bia
     weight = net.weight(cell.r, (k * size, size), lambda a: a[cell.way, first * size : last * size])
     weights = [weight] if bias is None else [weight, bias]
     params = {"num_output": k * size, **({} if bias is not None else {"bias_term": False})}
-    share = f"{net.title()}_{cell.way}_{first}"
+    share = f"{cell.r.name}_{cell.way}_{first}"  # by the constant: one layer of the source may hold several recurrences
     return net.layer(
         "InnerProduct", h, {"inner_product_param": params}, shape=(h.shape[0], k * size), weights=weights, suffix=suffix, share=share
     )
