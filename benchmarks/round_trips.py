@@ -27,6 +27,7 @@ from measure import data_folder, table, write_csv
 
 import niudao as nd
 from niudao.formats import oracles
+from niudao.formats.caffe.opening import open_net
 from niudao.ir.session import prepare
 
 READ_BACK, REAL = 1e-5, 1e-4
@@ -107,7 +108,8 @@ def in_caffe(target: Path, feeds: dict[str, Any], want: list[Any], names: list[s
     for reader in ("caffe", "opencv") if oracle is not None else ():
         try:
             weights = str(target.with_suffix(".caffemodel"))
-            got = oracles.run(oracle, "caffe", target, feeds, weights=weights, outputs=names, reader=reader)
+            asked = names if reader == "caffe" else _makers(target, names)
+            got = oracles.run(oracle, "caffe", target, feeds, weights=weights, outputs=asked, reader=reader)
             found[reader] = f"{relative(list(got.values()), want):.1e}"
         except nd.NiudaoError as e:
             found[reader] = "fails"
@@ -115,6 +117,12 @@ def in_caffe(target: Path, feeds: dict[str, Any], want: list[Any], names: list[s
         if reader == "caffe":
             good = found[reader] != "fails" and float(found[reader]) <= REAL
     return found, good
+
+
+def _makers(path: Path, blobs: list[str]) -> list[str]:
+    """The layers that make these blobs last: OpenCV knows outputs by layer."""
+    made = {top: layer.name for layer in open_net(path).net.layers for top in layer.tops}
+    return [made[b] for b in blobs]
 
 
 def round_trips(

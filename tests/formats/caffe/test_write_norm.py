@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from writing import Graph, by_caffe, judged, layers, refused
+
+import niudao as nd
+from niudao.formats.caffe.read import read
+from niudao.formats.caffe.write import write
+from niudao.ir.session import run
 
 KINDS = [
     "BatchNormalization",
@@ -56,6 +62,13 @@ def add(g: Graph, kind: str) -> None:
     g.outputs.append(y)
 
 
+def written(g: Graph, folder: Path) -> list[np.ndarray]:
+    """What our reader makes of the files that we write, run."""
+    onnx.save(g.proto(), folder / "model.onnx")
+    write(nd.read(folder / "model.onnx"), folder / "net.prototxt")
+    return list(run(read(folder / "net.prototxt"), g.feeds).values())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_equal_when_read_back(kind: str, tmp_path: Path) -> None:
     for seed in range(8):
@@ -93,8 +106,6 @@ def test_batch_normalization_is_the_pair(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", ["", "layer { name: 's' type: 'Scale' bottom: 'y' top: 'z' scale_param { bias_term: true } }"])
 def test_caffes_pair_keeps_its_names(net: Any, scale: str, tmp_path: Path) -> None:
-    from niudao.formats.caffe.write import write
-
     blobs = {"n": [np.arange(3.0), np.ones(3), np.array([2.0])]} | ({"s": [np.arange(3.0), np.ones(3)]} if scale else {})
     model = net('layer { name: "n" type: "BatchNorm" bottom: "x" top: "y" }', scale.replace("'", '"'), blobs, x=(1, 3, 4, 4))
     write(model, tmp_path / "out.prototxt")
@@ -107,3 +118,15 @@ def test_statistics_of_the_batch_are_refused(tmp_path: Path) -> None:
     g = Graph(1, free=True)
     g.outputs.append(g.op("MeanVarianceNormalization", g.x([2, 4, 4])))
     assert "free batch" in refused(g, tmp_path)
+
+
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_windows_of_an_even_number_of_channels_against_the_formula(size: int, tmp_path: Path) -> None:
+    g = Graph(size, free=True)
+    x = g.x([5, 4, 3])
+    g.outputs.append(g.op("LRN", x, size=size, alpha=0.5, beta=0.6, bias=1.5))
+    (got,) = written(g, tmp_path)  # ONNX Runtime refuses even sizes
+    a = g.feeds[x].astype(np.float64)
+    before, after = (size - 1) // 2, size // 2
+    sums = np.stack([(a[:, max(0, c - before) : c + after + 1] ** 2).sum(1) for c in range(5)], 1)
+    np.testing.assert_allclose(got, a / (1.5 + 0.5 / size * sums) ** 0.6, rtol=1e-5)

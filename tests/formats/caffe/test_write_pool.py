@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from writing import Graph, by_caffe, judged, layers, refused
 
+import niudao as nd
 from niudao.errors import Unsupported
+from niudao.formats.caffe.read import read
+from niudao.formats.caffe.write import write
+from niudao.ir.session import run
 
 OPERATORS = ["MaxPool", "AveragePool", "LpPool"]
 
@@ -40,6 +45,13 @@ def pool(g: Graph, kind: str) -> None:
         pads = [int(p) for p in g.rng.integers(0, 3, 2 * rank)]
         x = g.op("Pad", x, g.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     g.outputs.append(g.op(kind, x, **settings))
+
+
+def written(g: Graph, folder: Path) -> list[np.ndarray]:
+    """What our reader makes of the files that we write, run."""
+    onnx.save(g.proto(), folder / "model.onnx")
+    write(nd.read(folder / "model.onnx"), folder / "net.prototxt")
+    return list(run(read(folder / "net.prototxt"), g.feeds).values())
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
@@ -86,10 +98,6 @@ def test_as_a_person_would_have_written(kind: str, size: int, settings: dict[str
 
 
 def test_caffes_own_poolings_come_back_as_one_layer(net: Any, tmp_path: Path) -> None:
-    from niudao.formats.caffe.read import read
-    from niudao.formats.caffe.write import write
-    from niudao.ir.session import run
-
     rng, n = np.random.default_rng(0), 0
     for kind in ("MAX", "AVE"):
         for kernel, stride, pad in ((3, 2, 0), (3, 2, 1), (2, 2, 0), (3, 1, 1), (5, 3, 2), (2, 3, 0)):
@@ -117,3 +125,21 @@ def test_places_of_maxima_are_refused(tmp_path: Path) -> None:
     best, place = g.op("MaxPool", g.x([2, 6, 6]), outputs=2, kernel_shape=[2, 2])
     g.outputs += [best, g.number(place)]
     assert "places of its maxima" in refused(g, tmp_path)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(2, 5), (2, 5, 4), (2, 3, 4, 5)])
+def test_global_norms_against_their_formula(p: int, sizes: tuple[int, ...], tmp_path: Path) -> None:
+    g = Graph(p, free=True)
+    x = g.x(list(sizes))
+    g.outputs.append(g.op("GlobalLpPool", x, p=p))
+    (got,) = written(g, tmp_path)  # ONNX Runtime has no such operator
+    held = np.abs(g.feeds[x].astype(np.float64)) ** p
+    np.testing.assert_allclose(got, held.sum(tuple(range(2, held.ndim)), keepdims=True) ** (1 / p), rtol=1e-5)
+
+
+def test_windows_behind_the_image_are_never_divided_by_nothing(tmp_path: Path) -> None:
+    g = Graph(8, free=True)
+    x = g.op("Pad", g.x([2, 4, 8]), g.ints(0, 0, 1, 0, 0, 0, 2, 2))
+    g.outputs.append(g.op("AveragePool", x, kernel_shape=[2, 1], strides=[2, 2], pads=[1, 0, 0, 0]))
+    judged(g, tmp_path)

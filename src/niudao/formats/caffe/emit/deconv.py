@@ -61,6 +61,8 @@ def _window(node: ir.Node, size: int, kernel: int, i: int, count: int, out: int)
     """The settings along one axis, and the first element of the unpadded result that is kept."""
     stride, dilation = ((attribute(node, k) or [1] * count)[i] for k in ("strides", "dilations"))
     a = Window(size, int(kernel), int(stride), int(dilation) if kernel > 1 else 1, 0, 0, out)
+    if min(kernel, stride, dilation) < 1:
+        refuse("its kernel, strides or dilations are below one")
     extra = int((attribute(node, "output_padding") or [0] * count)[i])
     auto = attribute(node, "auto_pad", "NOTSET")
     total = _full(a, size) + extra - out

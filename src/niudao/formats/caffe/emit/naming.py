@@ -50,7 +50,8 @@ def give_names(layers: Sequence[Layer], outputs: Sequence[Output]) -> list[Named
     taken_layers: set[str] = set()
     found = []
     for layer in layers:
-        name = _free(clean(layer.wish), taken_layers)
+        wish = clean(layer.wish)
+        name = _free(wish if wish not in taken_layers else f"{wish}_{layer.type.lower()}", taken_layers)
         bottoms = tuple(blobs[(t.layer, t.index)] for t in layer.bottoms)
         for i in range(len(layer.shapes)):
             if (layer, i) in blobs:

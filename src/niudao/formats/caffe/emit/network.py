@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from niudao.errors import Refusal
 from niudao.formats.caffe import emit as family
+from niudao.formats.caffe.emit.batchfirst import batch_first
 from niudao.formats.caffe.emit.fuse import tidy
 from niudao.formats.caffe.emit.graph import Layer, Net, Refused, Top, refuse
 from niudao.formats.caffe.emit.naming import Named, give_names
@@ -50,6 +51,7 @@ def emit(model: ir.Model, fork: frozenset[str] = frozenset()) -> Network:
     """
     for module in iter_modules(family.__path__):
         import_module(f"{family.__name__}.{module.name}")  # they fill the table
+    model = batch_first(model)
     net = Net(model, fork)
     for value in model.graph.inputs:
         if value.name not in model.graph.initializers:

@@ -28,6 +28,8 @@ from niudao.formats.caffe.emit.view import linear, reshaped
 from niudao.formats.caffe.emit.window import Window, cropped, plain, windows
 from niudao.ir.operators import attribute
 
+_LOOKS = 1 << 22
+"""Elements that all windows along one axis may look at."""
 _UNIT = Window(1, 1, 1, 1, 0, 0, 1)
 Planar = Callable[[Top, Sequence[Window], str], Top]
 Grow = Callable[[Top, int, Window], Top]
@@ -109,6 +111,8 @@ def _windows(net: Net, node: ir.Node) -> tuple[Top, list[Window]]:
     if dilated and attribute(node, "auto_pad", "NOTSET").startswith("SAME"):
         refuse("it is dilated and pads by itself, which runtimes compute differently", "auto_pad", "say the pads as numbers")
     w = windows(net, node, x, kernel)
+    if any(a.out * a.kernel > _LOOKS for a in w):
+        refuse("its windows are larger than any network needs", "kernel_shape")
     if attribute(node, "auto_pad", "NOTSET").startswith("SAME") and any(a.reach < a.zeros[1] for a in w):
         refuse("it pads by itself though its windows leave gaps, which runtimes compute differently", "auto_pad", "say the pads as numbers")
     return x, w

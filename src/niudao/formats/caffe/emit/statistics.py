@@ -24,16 +24,35 @@ from niudao.ir.operators import attribute
 _TINY = float(np.finfo(np.float32).tiny)
 
 
+def _tail(net: Net, x: Top, axes: Sequence[int], operation: str, factor: float, suffix: str) -> Top | None:
+    """A Reduction times a number, its axes gone; None where the axes are not the last ones."""
+    first = axes[0]
+    if first < 1 or list(axes) != list(range(first, x.rank)):
+        return None
+    params = {"operation": operation, "axis": first, **({"coeff": factor} if factor != 1 else {})}
+    return net.layer("Reduction", x, {"reduction_param": params}, shape=x.shape[:first], suffix=suffix, nonnegative=operation != "MEAN")
+
+
 def centred(net: Net, x: Top, axes: Sequence[int]) -> Top:
     """x minus its mean over the axes."""
+    minus = _tail(net, x, axes, "MEAN", -1.0, "_minus_mean")
+    if minus is not None:
+        return net.broadcast("Bias", x, minus, 0, "_centred")
     return total(net, [x, reduced(net, x, axes, "MEAN", suffix="_mean")], [1, -1], "_centred")
 
 
 def divided(net: Net, x: Top, axes: Sequence[int], epsilon: float, suffix: str = "") -> Top:
     """x / sqrt(mean(x^2) + epsilon)"""
+    count = prod(x.shape[a] or 1 for a in axes)
+    mean = _tail(net, x, axes, "SUMSQ", 1 / count, "_variance")
+    if mean is not None:
+        return net.broadcast("Scale", x, _inverse(net, mean, epsilon, -0.5), 0, suffix)
     square = net.power(x, power=2.0, suffix="_square", nonnegative=True)
-    mean = reduced(net, square, axes, "MEAN", suffix="_variance")
-    return product(net, x, net.power(mean, shift=epsilon, power=-0.5, suffix="_inverse", nonnegative=True), suffix)
+    return product(net, x, _inverse(net, reduced(net, square, axes, "MEAN", suffix="_variance"), epsilon, -0.5), suffix)
+
+
+def _inverse(net: Net, x: Top, shift: float, power: float) -> Top:
+    return net.power(x, shift=shift, power=power, suffix="_inverse", nonnegative=True)
 
 
 def finished(net: Net, x: Top, scale: ir.Value | None, bias: ir.Value | None, axis: int, rank: int) -> Top:
@@ -58,7 +77,7 @@ def _instance(net: Net, node: ir.Node) -> None:
     if x.rank < 3:
         refuse("it has no spatial axes")
     axes = list(range(2, x.rank))
-    net.note("mean and variance of each channel by pooling")
+    net.note("mean and variance of each channel by Reduction")
     y = divided(net, centred(net, x, axes), axes, float(attribute(node, "epsilon", 1e-5)), "_unit")
     net.put(node.outputs[0], finished(net, y, node.inputs[1], node.inputs[2], 1, 1))
 
@@ -107,9 +126,14 @@ def _lp(net: Net, node: ir.Node) -> None:
     axis = int(attribute(node, "axis", -1)) % x.rank
     if p not in (1, 2):
         refuse(f"its p is {p}", "p")
-    norm = reduced(net, x, [axis], "ASUM" if p == 1 else "SUMSQ", suffix="_norm")
+    operation = "ASUM" if p == 1 else "SUMSQ"
     net.note("the smallest float is added to the norm, so that zeros stay zeros")
-    net.put(node.outputs[0], product(net, x, net.power(norm, shift=_TINY, power=-1.0 / p, suffix="_inverse", nonnegative=True)))
+    norm = _tail(net, x, [axis], operation, 1.0, "_norm")
+    if norm is not None:
+        net.put(node.outputs[0], net.broadcast("Scale", x, _inverse(net, norm, _TINY, -1.0 / p), 0))
+    else:
+        norm = reduced(net, x, [axis], operation, suffix="_norm")
+        net.put(node.outputs[0], product(net, x, _inverse(net, norm, _TINY, -1.0 / p)))
 
 
 @emits("LRN")

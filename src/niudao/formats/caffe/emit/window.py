@@ -60,6 +60,8 @@ def windows(net: Net, node: ir.Node, x: Top, kernel: Sequence[int]) -> list[Wind
         refuse(f"its kernel has {count} axes and its input {len(sizes)}")
     strides, dilations = list(attribute(node, "strides") or [1] * count), list(attribute(node, "dilations") or [1] * count)
     given, auto = list(attribute(node, "pads") or [0] * 2 * count), attribute(node, "auto_pad", "NOTSET")
+    if min([*kernel, *strides, *dilations]) < 1:
+        refuse("its kernel, strides or dilations are below one")
     found = []
     for i in range(count):
         zeros = x.pads[2 + i] if x.pads is not None else (0, 0)
