@@ -113,8 +113,10 @@ def check(path: Path, net: Path) -> str:
             return " ".join(str(e).split())[:120]
         how = " (lifted)"
     first = session.get_inputs()[0]
-    feed = x if first.shape[-1] == x.shape[-1] else x.transpose(0, 3, 1, 2)
-    return f"{relative(session.run(None, {first.name: np.ascontiguousarray(feed)}), [y]):.1e}{how}"
+    orders = ((0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 3, 1))
+    feed = next((t for o in orders if list((t := x.transpose(o)).shape[1:]) == list(first.shape[1:])), x)
+    (got,) = session.run(None, {first.name: np.ascontiguousarray(feed)})
+    return f"{relative([got.reshape(y.shape) if got.size == y.size else got], [y]):.1e}{how}"
 
 
 def main() -> int:

@@ -182,7 +182,7 @@ def read(
             raise UsageError(f"a {name} model is read from a path.", got=type(source).__name__)
         model: ir.Model = ONNX.reader()(source, weights=None, shapes=shapes)
     else:
-        source = _in_folder(Path(source))
+        source = in_folder(Path(source))
         name = format or detect(source)
         model = FORMATS[name].reader()(Path(source), weights=Path(weights) if weights is not None else None, shapes=shapes)
         sidecar.apply(model, Path(source))
@@ -190,7 +190,7 @@ def read(
     return model
 
 
-def _in_folder(path: Path) -> Path:
+def in_folder(path: Path) -> Path:
     """The network in a folder; any other path as it is."""
     try:
         folder = path.is_dir()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from niudao.errors import ReadError
-from niudao.formats import detect, read
+from niudao.formats import detect, in_folder, read
 from niudao.formats.conversion import cards_of, cost_table, describe_card
 from niudao.ir import card
 from niudao.ir.cost import Cost, cost
@@ -109,15 +109,20 @@ def inspect(
     """
     if isinstance(path, ir.Model):
         return _of_model(path, "a model in memory", 0, top)
+    path = in_folder(Path(path))
     name = format or detect(path)
-    size = Path(path).stat().st_size
+    size = path.stat().st_size
     try:
         model = read(path, weights=weights, format=name, shapes=shapes)
     except ReadError:
-        tensors = _bare_weights(Path(path), name)
+        tensors = _bare_weights(path, name)
         if not tensors:
             raise
         return InspectReport(path=str(path), format=name, version="", bytes=size, tensors=tensors, card={}, operators={}, top=top)
+    partner = card.get_source(model).get("weights")
+    if weights is not None or isinstance(partner, str):
+        held = Path(weights) if weights is not None else path.with_name(str(partner))
+        size += held.stat().st_size if held != path and held.is_file() else 0
     return _of_model(model, str(path), size, top)
 
 

@@ -118,7 +118,7 @@ def _ends(layers: list[Layer], outputs: list[Output]) -> tuple[list[Layer], list
     taken = users(layers, found)
     for layer in list(layers):
         unused = [Top(layer, i, s) for i, s in enumerate(layer.shapes) if not taken[(layer, i)]]
-        if unused and layer.type != "Input":
+        if unused:
             layers.insert(layers.index(layer) + 1, Layer("Silence", f"{layer.wish}_silence", bottoms=unused, node=layer.node))
     return layers, found
 

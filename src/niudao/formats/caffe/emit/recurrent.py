@@ -116,12 +116,6 @@ def _view(net: Net, x: Top, target: Sequence[Dim], suffix: str) -> Top:
     return net.layer("Reshape", x, {"reshape_param": {"shape": {"dim": dims}}}, shape=target, suffix=suffix)
 
 
-def _first(net: Net, x: Top, target: Sequence[Dim], suffix: str) -> Top:
-    """A Reshape that puts the free batch first, with a layer behind it: nothing may reshape past it, to where the batch is not first."""
-    y = _view(net, x, target, suffix)
-    return net.layer("Concat", y, shape=y.shape, suffix=f"{suffix}_out") if None in x.shape else y
-
-
 def _native(net: Net, x: Top, cell: Cell, batch_first: bool, backward: bool, wanted: tuple[bool, bool], suffix: str) -> Run:
     """Caffe's own layer; it takes time before the batch."""
     steps, batch, width = (x.shape[1], x.shape[0], x.shape[2]) if batch_first else x.shape
@@ -153,8 +147,8 @@ def _native(net: Net, x: Top, cell: Cell, batch_first: bool, backward: bool, wan
         bottoms, shapes = [*bottoms, start, start], [*shapes, (1, batch, hidden), (1, batch, hidden)]
     tops = net.layers_for("LSTM", bottoms, {"recurrent_param": params}, shapes=shapes, weights=weights, suffix=suffix)
     last = net.piece(tops[0], 0, steps - 1, steps, f"{suffix}_last") if not wanted[1] else tops[1]
-    final = _first(net, last, (batch, hidden), f"{suffix}_state")
-    state = _first(net, tops[2], (batch, hidden), f"{suffix}_cell") if wanted[1] else None
+    final = _view(net, last, (batch, hidden), f"{suffix}_state")
+    state = _view(net, tops[2], (batch, hidden), f"{suffix}_cell") if wanted[1] else None
     sequence = _out_of_time(net, tops[0], steps, batch_first, backward, suffix) if wanted[0] else None
     return Run(sequence, final, state)
 
@@ -175,7 +169,7 @@ def _out_of_time(net: Net, y: Top, steps: int, batch_first: bool, backward: bool
     """(T, N, H), in the order of computation, as the input was."""
     _, batch, hidden = y.shape
     if steps == 1 and batch_first:
-        return _first(net, y, (batch, 1, hidden), f"{suffix}_back")
+        return _view(net, y, (batch, 1, hidden), f"{suffix}_back")
     if not batch_first and not backward:
         return y
     pieces = list(net.slices(y, 0, range(1, steps), f"{suffix}_results"))

@@ -20,7 +20,7 @@ def reshaped(net: Net, x: Top, target: Sequence[Dim], suffix: str = "_reshape") 
         origin = replace(origin.layer.bottoms[0], nonnegative=x.nonnegative)
         if origin.shape == target:
             return origin
-    if (None in target) == (None in origin.shape):
+    if (target[:1] == (None,)) == (origin.shape[:1] == (None,)):
         x = origin
     if target[:1] == x.shape[:1] == (None,) and None not in target[1:]:
         have, want = prod(d or 1 for d in x.shape[1:]), prod(d or 1 for d in target[1:])
