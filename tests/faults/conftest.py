@@ -1,0 +1,8 @@
+"""The worker beside these tests is a script; its names are imported from here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
