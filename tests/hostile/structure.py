@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import bad_prototxt
 import bad_zip
 import h5py
 from onnx_traps import varint, wire
@@ -166,4 +167,10 @@ def hdf5(data: bytes, seed: int) -> bytes:
     return held.getvalue()
 
 
-MUTATE: dict[str, Callable[[bytes, int], bytes]] = {"onnx": protobuf, "h5": hdf5, "keras": archive}
+MUTATE: dict[str, Callable[[bytes, int], bytes]] = {
+    "onnx": protobuf,
+    "h5": hdf5,
+    "keras": archive,
+    "caffe": bad_prototxt.mutate,
+    "caffemodel": protobuf,
+}

@@ -167,7 +167,7 @@ class _Reading:
 
     def _call(self, layer: Layer) -> Call:
         behind = self.scales.get(layer)
-        blobs, weightless = self.net.blobs, not self.net.blobs
+        blobs, weightless = self.net.blobs, self.opened.weights is None
         scale = Call(self.b, behind, blobs.get(behind.name, ()), weightless, file=self.file) if behind is not None else None
         return Call(self.b, layer, blobs.get(layer.name, ()), weightless, scale, self.file)
 
