@@ -18,10 +18,10 @@ from niudao.ir.session import run
 from niudao.report import Block, Column, Report, Table, Text, Verdict
 
 ROUTES = {
-    "lenet.h5": ("lenet.onnx", "lenet.keras"),
-    "resnet.keras": ("resnet.onnx", "resnet.h5"),
+    "lenet.h5": ("lenet.onnx", "lenet.keras", "lenet.prototxt"),
+    "resnet.keras": ("resnet.onnx", "resnet.h5", "resnet.prototxt"),
 }
-"""Shipped network -> what the tour makes of it. A second step starts from the ONNX file, so that the way back is proven too."""
+"""Shipped network -> what the tour makes of it. Each step starts from the file before it, so that the way back is proven too."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,6 @@ def tour(folder: Path, *, seed: int = 0, progress: Callable[[str], None] = lambd
 def _reading(path: Path, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> Reading:
     model = read(path)
     (name,) = [v.name or "" for v in model.graph.inputs]
-    (scores,) = run(model, {name: images}, layout="source").values()
+    (scores,) = run(model, {name: images.transpose(0, 3, 1, 2)}).values()
     correct = int((scores.argmax(1) == labels).sum())
     return Reading(path.name, str(card.get_source(model).get("format", "")), correct, len(labels), float(np.abs(scores - expected).max()))
