@@ -166,6 +166,8 @@ def topologies() -> Iterator[tuple[str, str, str, Verdict]]:
         "",
         "either",
     )
+    endless = "".join(f'layer {{ name: "r{i}" type: "ReLU" bottom: "data" top: "data" }}\n' for i in range(100_000))
+    yield "endless-chain", HEAD + endless, "layers", "refuse"
     yield (
         "many-inputs",
         "".join(f'input: "i{i}" input_shape {{ dim: 1 dim: 1 }}\n' for i in range(3000))

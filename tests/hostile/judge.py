@@ -181,7 +181,8 @@ def serve() -> None:
     from niudao.formats import read
 
     with tempfile.TemporaryDirectory() as folder:
-        for name, ending in (("bad_onnx", ".onnx"), ("bad_h5", ".h5"), ("bad_zip", ".keras")):
+        kinds = {"bad_onnx": ".onnx", "bad_h5": ".h5", "bad_zip": ".keras", "bad_prototxt": ".prototxt", "bad_caffemodel": ".caffemodel"}
+        for name, ending in kinds.items():
             path = Path(folder) / f"net{ending}"
             path.write_bytes(import_module(name).good())
             with contextlib.suppress(Exception):  # it is a case too, and fails there

@@ -22,6 +22,8 @@ from structure import MUTATE
 
 FORMATS: dict[str, Any] = {"onnx": bad_onnx, "h5": bad_h5, "keras": bad_zip, "caffe": bad_prototxt, "caffemodel": bad_caffemodel}
 ENDINGS = {"onnx": ".onnx", "h5": ".h5", "keras": ".keras", "caffe": ".prototxt", "caffemodel": ".caffemodel"}
+MUTATIONS = 1000
+"""Seeds of either kind of damage, for each format; `fuzz.py` runs more."""
 SHORTER = ("caffe", "caffemodel")
 """Formats in which the beginning of a network may be a network."""
 CASES = [(f, c) for f, module in FORMATS.items() for c in module.cases()]
@@ -85,7 +87,7 @@ def test_mutations(format_: str, judge: Judge, tmp_path: Path) -> None:
     data = FORMATS[format_].good()
     path = tmp_path / f"net{ENDINGS[format_]}"
     faults = []
-    for seed in range(150):
+    for seed in range(MUTATIONS):
         path.write_bytes(mutate(data, seed))
         what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path), tmp_path)
         if what is not None:
@@ -99,7 +101,7 @@ def test_structured_mutations(format_: str, judge: Judge, tmp_path: Path) -> Non
     data = FORMATS[format_].good()
     path = tmp_path / f"net{ENDINGS[format_]}"
     faults = []
-    for seed in range(150):
+    for seed in range(MUTATIONS):
         path.write_bytes(MUTATE[format_](data, seed))
         what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path), tmp_path)
         if what is not None:

@@ -94,7 +94,8 @@ def needed(paths: Iterable[Path]) -> int:
     """About how many megabytes of memory a verb needs for these files: the libraries, and the network a few times over."""
     size = 0
     for path in paths:
-        for near in {path, path.with_name(path.name + ".data"), path.with_name(f"{path.stem}.h5")} if path.suffix else {path}:
+        partners = [path.with_name(f"{path.name}.data"), *(path.with_name(path.stem + e) for e in (".h5", ".caffemodel"))]
+        for near in {path, *partners} if path.suffix else {path}:
             with suppress(OSError, ValueError):
                 size += near.stat().st_size if near.is_file() else 0
     return LIBRARIES + TIMES * (size >> 20)

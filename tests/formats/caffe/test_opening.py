@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,20 @@ def test_labels_and_mean_reach_the_card(pair: Path) -> None:
     assert card.get_classes(nd.read(pair)) == []
 
 
+def test_what_caffe_has_no_place_for_lies_beside_the_pair(small_net: ir.Model, tmp_path: Path) -> None:
+    mine = card.InputCard(layout="NCHW", order="BGR", scale=0.5, mean=(52.0, 58.5, 61.5), std=(1.0,), resize="crop")
+    card.set_cards(small_net, {"image": mine})
+    card.set_classes(small_net, ["a", "b", "c", "猫", "e"])
+    report = nd.write(small_net, tmp_path / "net.prototxt")
+    assert [Path(f).name for f in report.files] == ["net.prototxt", "net.caffemodel", "net.card.json", "net.binaryproto", "net.labels.txt"]
+    assert card.get_cards(nd.read(tmp_path / "net.prototxt"))["image"] == mine
+    (tmp_path / "net.card.json").unlink()  # as other programs see it: (pixel - mean) * scale
+    model = nd.read(tmp_path / "net.prototxt")
+    found = card.get_cards(model)["image"]
+    assert (found.mean, found.order) == ((104.0, 117.0, 123.0), "BGR")
+    assert card.get_classes(model) == ["a", "b", "c", "猫", "e"]
+
+
 def test_the_training_network_gives_its_transform_to_the_card(tmp_path: Path) -> None:
     (tmp_path / "train_val.prototxt").write_text(
         'layer { name: "d" type: "Data" top: "data" top: "label" '
@@ -135,8 +150,6 @@ def test_a_syntax_error_is_named_by_line_and_column(tmp_path: Path, old: str, ne
     path.write_text(TEXT.replace(old, new))
     with pytest.raises(ReadError) as e:
         nd.read(path)
-    import re
-
     assert re.search(says, f"{e.value.message} {e.value.where} {e.value.next}", re.S | re.I), (e.value.message, e.value.facts())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from niudao.errors import ReadError, Where
+from niudao.errors import LimitError, ReadError, Where
 from niudao.formats.caffe.net import Input, Layer, Net
 from niudao.formats.caffe.schema import schema
 from niudao.formats.protobuf.message import Message, message
@@ -58,6 +58,9 @@ DATA = frozenset(
     "ImageSegData MultiLabelData CompactData".split()
 )
 """Layers that make data."""
+
+MAX_LAYERS = 10_000
+"""The deepest networks that people trained in Caffe have a few thousand."""
 
 LOSSES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 """Losses that hold the network's last activation."""
@@ -161,6 +164,13 @@ def _folded(layers: list[Message]) -> list[Message]:
 def network(net: Message, file: str) -> Net:
     """A NetParameter as a network for inference: the layers of the test phase, data layers as inputs, losses as what they end with."""
     messages, generation = layer_messages(net)
+    if len(messages) > MAX_LAYERS:
+        raise LimitError(
+            "the network has more layers than any of Caffe's.",
+            where=Where(file=file),
+            expected=f"at most {MAX_LAYERS}",
+            got=str(len(messages)),
+        )
     result = Net(net.get("name") or "", generation=generation)
     _declared_inputs(net, result, file)
     state = net.sub("state")
