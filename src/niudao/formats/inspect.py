@@ -119,10 +119,10 @@ def inspect(
         if not tensors:
             raise
         return InspectReport(path=str(path), format=name, version="", bytes=size, tensors=tensors, card={}, operators={}, top=top)
-    partner = card.get_source(model).get("weights")
-    if weights is not None or isinstance(partner, str):
-        held = Path(weights) if weights is not None else path.with_name(str(partner))
-        size += held.stat().st_size if held != path and held.is_file() else 0
+    found = card.get_source(model).get("weights") if name == "caffe" else None  # the reader's own word, of no other format's files
+    partner = Path(weights) if weights is not None else path.with_name(str(found)) if found else None
+    if partner is not None and partner.name != path.name and partner.is_file():
+        size += partner.stat().st_size
     return _of_model(model, str(path), size, top)
 
 

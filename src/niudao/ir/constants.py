@@ -17,6 +17,7 @@ BATCH = -(1 << 30)
 """Stands for the free batch size inside a known shape, in every type of number; only operators that move elements let it through."""
 
 _SMALL = 1 << 16
+_KEEPS_ZERO = {"Expand", "Tile", "Unsqueeze", "Squeeze", "Concat", "Slice", "Identity", "Transpose", "Reshape", "Cast", "Split"}
 _MOVES = {"Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Identity", "Cast", "Reshape", "Split"}
 
 
@@ -86,6 +87,22 @@ class Constants:
             if made is value:
                 result = array
         return result
+
+    def is_zero(self, value: ir.Value) -> bool:
+        """Whether a value is zeros, of whatever size: a recurrent network's first state may be made from the size of the batch."""
+        if self.is_constant(value):
+            array = self.constant(value)
+            return array is not None and not array.any()
+        node = value.producer()
+        if node is None:
+            return False
+        if node.op_type == "ConstantOfShape":
+            fill = node.attributes.get("value")
+            return fill is None or not fill.value.numpy().any()
+        if node.op_type in _KEEPS_ZERO:
+            many = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+            return all(v is not None and self.is_zero(v) for v in many)
+        return False
 
     def shape_of(self, value: ir.Value) -> tuple[int, ...]:
         """Shape of a constant, without making it where that can be avoided."""

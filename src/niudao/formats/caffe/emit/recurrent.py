@@ -85,27 +85,10 @@ def _check(net: Net, node: ir.Node, steps: Dim) -> None:
         array = net.constant(given[4]) if net.is_constant(given[4]) else None
         if array is None or not (array == steps).all():
             refuse("its sequences have lengths of their own", "sequence_lens")
-    if any(v is not None and not zero(net, v) for v in given[5:7]):
+    if any(v is not None and not net.is_zero(v) for v in given[5:7]):
         refuse("it starts from a state of its own", "initial_h", "start from zeros")
-    if given[7] is not None and not zero(net, given[7]):
+    if given[7] is not None and not net.is_zero(given[7]):
         refuse("it has peepholes", "P")
-
-
-def zero(net: Net, value: ir.Value) -> bool:
-    """Whether a value is zeros, of whatever size."""
-    if net.is_constant(value):
-        array = net.constant(value)
-        return array is not None and not array.any()
-    node = value.producer()
-    if node is None:
-        return False
-    if node.op_type == "ConstantOfShape":
-        fill = node.attributes.get("value")
-        return fill is None or not fill.value.numpy().any()
-    if node.op_type in ("Expand", "Tile", "Unsqueeze", "Squeeze", "Concat", "Slice", "Identity", "Transpose", "Reshape", "Cast", "Split"):
-        many = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-        return all(v is not None and zero(net, v) for v in many)
-    return False
 
 
 def _view(net: Net, x: Top, target: Sequence[Dim], suffix: str) -> Top:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from niudao.formats.caffe.emit.broadcast import MOST
@@ -15,8 +14,8 @@ from niudao.formats.caffe.emit.graph import Array, Dim, Net, Refused, Top, const
 from niudao.formats.caffe.emit.order import permuted
 from niudao.formats.caffe.emit.table import emits
 from niudao.formats.caffe.emit.view import reshaped
-from niudao.ir import IR_VERSION, OPSET
 from niudao.ir.operators import attribute
+from niudao.ir.resampling import resampling
 
 _COPIES = 1 << 20
 """A matrix that must be stored for every channel is taken up to this size; beyond it the axes change places first, if that can be."""
@@ -48,7 +47,12 @@ def _resize(net: Net, node: ir.Node) -> None:
     if net.knows("Interp") and changed and set(changed) <= {2, 3} and x.rank == 4 and _corners(node) and not factors:
         net.put(node.outputs[0], net.layer("Interp", x, {"interp_param": {"height": after[2], "width": after[3]}}, shape=after))
         return
-    matrices = {i: resampling(node, before[i] or 1, after[i] or 1, factors.get(i)) for i in changed}
+    if any((before[i] or 1) * (after[i] or 1) > MOST // 4 for i in changed):
+        refuse("its axis is too long")
+    try:
+        matrices = {i: resampling(node, before[i] or 1, after[i] or 1, factors.get(i)) for i in changed}
+    except ValueError as e:
+        refuse(str(e), "mode")
     picks = {i: m.argmax(axis=1) for i, m in matrices.items() if ((m == 0) | (m == 1)).all() and (m.sum(axis=1) == 1).all()}
     repeats = {i: _repeat(picks[i], before[i] or 1) for i in picks}
     if len(picks) == len(changed) and all(repeats.values()) and set(changed) <= {2, 3} and x.rank == 4:
@@ -134,32 +138,3 @@ def by_matrix(net: Net, x: Top, axis: int, matrix: Array, suffix: str = "") -> T
         "Convolution", rows, {"convolution_param": params}, shape=(x.shape[0], before * new, after, 1), weights=[weight], suffix=suffix
     )
     return reshaped(net, y, shape)
-
-
-def resampling(node: ir.Node, size: int, new: int, factor: float | None) -> Array:
-    """The matrix (new, size) of a Resize along one axis, by running that very operator on the unit matrix."""
-    import onnxruntime as ort
-
-    if size * new > MOST // 4:
-        refuse("its axis is too long")
-    attributes = {a.name: a.value for a in node.attributes.values() if a.name != "axes" and a.value is not None}
-    made = onnx.helper.make_node("Resize", ["x", "", "scales" if factor else "", "" if factor else "sizes"], ["y"])
-    made.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
-    eye = np.eye(size, dtype=np.float32).reshape(size, 1, 1, size)
-    if factor:
-        table = onnx.numpy_helper.from_array(np.array([1, 1, 1, factor], np.float32), "scales")
-    else:
-        table = onnx.numpy_helper.from_array(np.array([size, 1, 1, new], np.int64), "sizes")
-    x, y = (onnx.helper.make_tensor_value_info(n, 1, s) for n, s in (("x", eye.shape), ("y", None)))
-    graph = onnx.helper.make_graph([made], "axis", [x], [y], [table])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        out = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": eye})[0]
-    except Exception as e:  # onnxruntime's exceptions share no base class
-        refuse(f"its way of sampling is unknown: {type(e).__name__}", "mode")
-    if out.shape != (size, 1, 1, new):
-        refuse("its sizes do not follow from its scales", "scales")
-    return np.ascontiguousarray(np.asarray(out).reshape(size, new).T, dtype=np.float32)

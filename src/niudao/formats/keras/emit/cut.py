@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from niudao.formats.keras.emit.activation import scale
@@ -14,7 +13,7 @@ from niudao.formats.keras.emit.attributes import attr, axis_of
 from niudao.formats.keras.emit.conv import cropped, padded, subsampled
 from niudao.formats.keras.emit.graph import Arg, Array, Net, Tensor, Weight, refuse
 from niudao.formats.keras.emit.table import emits
-from niudao.ir import IR_VERSION, OPSET
+from niudao.ir.resampling import resampling
 
 _INF = 1 << 62
 
@@ -275,7 +274,12 @@ def resize(net: Net, node: ir.Node) -> None:
             return
         refuse("its sizes are free", rewrite="give the input sizes")
     mode = attr(node, "mode", "nearest")
-    matrices = {i: resampling(node, int(before[i] or 0), int(after[i] or 0), factors.get(i)) for i in changed}
+    if any(max(int(before[i] or 0), int(after[i] or 0)) > 4096 for i in changed):
+        refuse("its axis is too long")
+    try:
+        matrices = {i: resampling(node, int(before[i] or 0), int(after[i] or 0), factors.get(i)).T for i in changed}
+    except ValueError as e:
+        refuse(str(e), "mode")
     whole = {i: int(after[i] or 0) // int(before[i] or 1) for i in changed if int(after[i] or 0) % int(before[i] or 1) == 0}
     rank = len(before)
     if len(whole) == len(changed) and 1 not in changed and 3 <= rank <= 5:
@@ -311,31 +315,3 @@ def upsampled(net: Net, x: Tensor, factors: list[int], how: str) -> Tensor:
     if rank == 2:
         config |= {"interpolation": how}
     return net.layer(f"UpSampling{rank}D", x, config, shape=shape, axes=x.axes, nonnegative=x.nonnegative)
-
-
-def resampling(node: ir.Node, size: int, new: int, factor: float | None) -> Array:
-    """The matrix of a Resize along one axis, by running that very operator on the unit matrix."""
-    import onnxruntime as ort
-
-    if size > 4096 or new > 4096:
-        refuse("its axis is too long")
-    attributes = {a.name: a.value for a in node.attributes.values() if a.name not in ("axes",)}
-    made = onnx.helper.make_node("Resize", ["x", "", "scales" if factor else "", "" if factor else "sizes"], ["y"])
-    made.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
-    eye = np.eye(size, dtype=np.float32).reshape(size, 1, 1, size)
-    if factor:
-        table = onnx.numpy_helper.from_array(np.array([1, 1, 1, factor], np.float32), "scales")
-    else:
-        table = onnx.numpy_helper.from_array(np.array([size, 1, 1, new], np.int64), "sizes")
-    graph = onnx.helper.make_graph(
-        [made], "axis", [onnx.helper.make_tensor_value_info("x", 1, eye.shape)], [onnx.helper.make_tensor_value_info("y", 1, None)], [table]
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        out = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, {"x": eye})[0]
-    except Exception as e:  # onnxruntime's exceptions share no base class
-        refuse(f"its way of sampling is unknown: {type(e).__name__}")
-    return np.asarray(out, np.float32).reshape(size, new)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from niudao.formats.keras.emit.activation import clip, merge, relu, scale
 from niudao.formats.keras.emit.graph import Arg, Array, Dim, Net, Tensor, refuse
 from niudao.formats.keras.emit.norm import affine
-from niudao.formats.keras.emit.recurrent import sizes, zero
+from niudao.formats.keras.emit.recurrent import sizes
 from niudao.formats.keras.emit.table import emits
 
 _MERGE = {"Add": "Add", "Sum": "Add", "Mul": "Multiply", "Sub": "Subtract", "Max": "Maximum", "Min": "Minimum", "Mean": "Average"}
@@ -34,7 +34,7 @@ def arithmetic(net: Net, node: ir.Node) -> None:
         return
     for k, v in enumerate(values if len(values) == 2 else ()):  # zeros for the size of the batch, as an initial state
         other = values[1 - k]
-        if not net.has(v) and net.has(other) and zero(net, v) and sizes(net, v)[1:] == net.dims(other)[1:]:
+        if not net.has(v) and net.has(other) and net.is_zero(v) and sizes(net, v)[1:] == net.dims(other)[1:]:
             net.put(node.outputs[0], with_constant(net, node, other, np.zeros((), np.float32), right=k == 1))
             return
     tensors = [net.raw(v) for v in values]

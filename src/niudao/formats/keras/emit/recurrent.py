@@ -107,25 +107,8 @@ def check(net: Net, node: ir.Node) -> None:
                 refuse(f"it takes {what}")
     for index in (5, 6):
         value = node.inputs[index] if len(node.inputs) > index else None
-        if value is not None and not zero(net, value):
+        if value is not None and not net.is_zero(value):
             refuse("it starts from a state of its own", "initial_h", "start from zeros")
-
-
-def zero(net: Net, value: ir.Value) -> bool:
-    """Whether a value is zeros, of whatever size."""
-    if net.is_constant(value):
-        array = net.constant(value)
-        return array is not None and not array.any()
-    node = value.producer()
-    if node is None:
-        return False
-    if node.op_type == "ConstantOfShape":
-        fill = node.attributes.get("value")
-        return fill is None or not fill.value.numpy().any()
-    if node.op_type in ("Expand", "Tile", "Unsqueeze", "Squeeze", "Concat", "Slice", "Identity", "Transpose", "Reshape"):
-        many = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-        return all(v is not None and zero(net, v) for v in many)
-    return False
 
 
 def sizes(net: Net, value: ir.Value) -> tuple[Dim, ...]:

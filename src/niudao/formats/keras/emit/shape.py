@@ -12,7 +12,7 @@ from niudao.formats.keras.emit.activation import ELEMENTWISE, scale
 from niudao.formats.keras.emit.attributes import attr
 from niudao.formats.keras.emit.cut import by_matrix
 from niudao.formats.keras.emit.graph import Arg, Dim, Net, Tensor, Weight, refuse
-from niudao.formats.keras.emit.recurrent import sizes, zero
+from niudao.formats.keras.emit.recurrent import sizes
 from niudao.formats.keras.emit.steps import joined, split
 from niudao.formats.keras.emit.table import emits
 
@@ -298,7 +298,7 @@ def concat(net: Net, node: ir.Node) -> None:
 def constant_like(net: Net, x: Tensor, value: ir.Value) -> Tensor:
     """A constant for every sample: the bias of a Dense layer whose kernel is zeros."""
     array = net.constant(value)
-    if array is None and zero(net, value):
+    if array is None and net.is_zero(value):
         array = np.zeros((1, *(d or 0 for d in sizes(net, value)[1:])), np.float32)
     if array is None:
         refuse(f"its input {value.name!r} cannot be made in Keras")
