@@ -70,6 +70,11 @@ class _Side:
                 self.named[layer, node.op_type].append(node)
                 self.layers[layer].append(node)
 
+    def has_layer_of(self, value: ir.Value | None) -> bool:
+        """Whether a node here belongs to the source layer that made a value there."""
+        node = value.producer() if value is not None else None
+        return node is not None and node.metadata_props.get(card.LAYER, "") in self.layers
+
     def users(self, value: ir.Value) -> list[ir.Node]:
         """Nodes that take a value, also through an Identity."""
         found: list[ir.Node] = []
@@ -122,6 +127,8 @@ class _Matcher:
             behind_a, behind_b = self.a.affine(va), self.b.affine(vb)
             if (behind_a is None) == (behind_b is None):
                 break
+            if self.b.has_layer_of(behind_a) or self.a.has_layer_of(behind_b):
+                break  # the other side has that layer too, somewhere: nothing was folded
             va, vb = behind_a or va, behind_b or vb
         return va, vb
 
