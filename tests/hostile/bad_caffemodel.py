@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from math import prod
 
 from badfile import BadFile, Verdict, from_bytes, other_kinds
@@ -128,3 +129,4 @@ def cases() -> Iterator[BadFile]:
     for case in other_kinds(ENDING, good()):
         plain = case.name.startswith(("cut", "crlf", "head", "middle"))
         yield BadFile(case.name, case.make, case.says, "either" if plain else case.verdict)
+    yield from import_module("caffe_wire").cases()  # it builds upon this module

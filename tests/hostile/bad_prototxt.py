@@ -6,6 +6,7 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from bad_caffemodel import weights_of
@@ -246,6 +247,8 @@ def cases() -> Iterator[BadFile]:
     for case in other_kinds(".prototxt", good()):
         plain = case.name.startswith(("cut", "crlf", "head", "middle"))
         yield BadFile(case.name, case.make, case.says, "either" if plain else case.verdict)
+    for more in ("caffe_words", "caffe_layers", "caffe_links", "caffe_pairs", "caffe_stores"):  # they build upon this module
+        yield from import_module(more).cases()
 
 
 _TOKEN = re.compile(rb'"[^"\n]*"|[A-Za-z_]\w*|-?\d[\w.]*|\S')

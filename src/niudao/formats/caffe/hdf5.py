@@ -19,7 +19,7 @@ def blobs(path: Path) -> dict[str, tuple[Blob, ...]]:
     for name, dataset in survey(Region(path), frozenset()).datasets.items():
         top, _, rest = name.partition("/")
         layer, _, number = rest.rpartition("/")
-        if top == "data" and layer and number.isdigit() and len(number) < 4:
+        if top == "data" and layer and number.isascii() and number.isdigit() and len(number) < 4:
             found.setdefault(layer, []).append((int(number), dataset))
     if not found:
         raise ReadError(f"{path.name} holds no blobs of Caffe.", where=path, expected="arrays called /data/<layer>/<number>")

@@ -110,12 +110,13 @@ class Net:
         """Blobs that no layer takes, and those that losses took, in the order in which they are made."""
         made: dict[str, int] = {}  # blob -> number of the layer that made it last; a layer in place makes it anew
         taken: set[tuple[str, int]] = set()
+        ended = set(self.ended)
         for i, layer in enumerate(self.layers):
             taken.update((b, made[b]) for b in layer.bottoms if b in made)
             for top in layer.tops:
                 made.pop(top, None)
                 made[top] = i
-        return [name for name, i in made.items() if (name, i) not in taken or name in self.ended]
+        return [name for name, i in made.items() if (name, i) not in taken or name in ended]
 
 
 def blob_of(message: Message, file: str, place: str, base: int | None = 0) -> Blob:
@@ -161,8 +162,9 @@ _RAW: dict[int, np.dtype[Any]] = {0: np.dtype("<f8"), 1: np.dtype("<f4"), 2: np.
 
 def _raw(message: Message, dims: tuple[int, ...], legacy: bool, where: Where) -> Blob:
     """NVCaffe's own way to store numbers, half precision among them."""
-    data: bytes = message.get("raw_data")
+    held = message.get("raw_data")  # bytes of a text, a Span of a binary file
+    size = held.count if isinstance(held, Span) else len(held)
     dtype = _RAW.get(int(message.get("raw_data_type", 1)))
-    if dtype is None or prod(dims) * dtype.itemsize != len(data):
-        raise ReadError(f"a blob of {where.node!r} has raw data of an unknown kind or length.", where=where, got=f"{len(data)} bytes")
-    return Blob(dims, legacy, lambda: np.frombuffer(data, dtype).astype(np.float32))
+    if dtype is None or prod(dims) * dtype.itemsize != size:
+        raise ReadError(f"a blob of {where.node!r} has raw data of an unknown kind or length.", where=where, got=f"{size} bytes")
+    return Blob(dims, legacy, lambda: np.frombuffer(held.array() if isinstance(held, Span) else held, dtype).astype(np.float32))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,21 @@ from niudao.formats.caffe.net import Blob, Net, blob_of
 from niudao.formats.caffe.schema import schema
 from niudao.formats.caffe.upgrade import layer_messages, network
 from niudao.formats.protobuf import binary, text
-from niudao.formats.protobuf.message import Message
+from niudao.formats.protobuf.message import Limits, Message
 
-MAX_TEXT = 64 << 20
+MAX_TEXT = 32 << 20
 """Bytes of a prototxt; the largest that people write has a few hundred thousand."""
 
-SPANS = {"BlobProto": {"data", "double_data", "diff", "double_diff"}}
+MAX_MEAN = 1 << 23
+"""Numbers of a mean file; a picture of 256 x 256 has 196,608."""
+
+MAX_LABELS = 1 << 22
+"""Bytes of a list of class names; that of ImageNet's 21,841 has a million."""
+
+LIMITS = Limits(messages=300_000, bytes=4 * MAX_TEXT)
+"""A network of 10,000 layers has a tenth of that. Blobs stay in the file and cost nothing."""
+
+SPANS = {"BlobProto": {"data", "double_data", "diff", "double_diff", "raw_data"}}
 """Arrays that are looked at only when somebody asks for them."""
 
 
@@ -58,18 +68,18 @@ def open_net(path: Path, weights: Path | None = None) -> Opened:
         net = network(read_prototxt(structure), str(structure))
     else:
         assert stored is not None
-        if not sniff.is_binary(stored):
+        if sniff.is_hdf5(stored) or (stored.suffix == ".net" and not sniff.is_binary(stored)):
             raise ReadError(f"{stored.name} holds weights and no network.", where=stored, next="name the .prototxt first, then the weights")
-        net = network(read_binary(stored), str(stored))
+        net = network(_layered(stored), str(stored))
     if stored is not None:
         net.blobs = _blobs(stored, net)
     else:
         notes.append("no weights were found: random ones of a fixed seed stand in. Name the .caffemodel as the second file.")
     net.notes = notes + net.notes
     beside = structure or path
-    if sidecar.path_for(beside).is_file():  # ours, which says more than these files can
+    if _is_file(sidecar.path_for(beside)):  # ours, which says more than these files can
         return Opened(net, stored)
-    return Opened(net, stored, _mean(net, beside), _classes(beside))
+    return Opened(net, stored, _mean(net, beside), _classes(net, beside))
 
 
 def _roles(path: Path, other: Path | None) -> tuple[Path | None, Path | None]:
@@ -92,18 +102,23 @@ def _roles(path: Path, other: Path | None) -> tuple[Path | None, Path | None]:
 
 def _partner(path: Path, endings: tuple[str, ...], usual: str = "") -> Path | None:
     """The other file of the pair: of the same name, else of the usual name, else the only one of its kind in the folder."""
-    for ending in endings:
-        candidate = path.with_name(path.stem + ending)
-        if candidate.is_file():
-            return candidate
-    if usual and path.with_name(usual).is_file():
-        return path.with_name(usual)
+    for name in (*(path.stem + ending for ending in endings), usual):
+        if name and _is_file(path.with_name(name)):
+            return path.with_name(name)
     try:
-        others = [p for p in path.parent.iterdir() if p.name.endswith(endings) and p.is_file()]
+        others = [p for p in path.parent.iterdir() if p.name.endswith(endings) and _is_file(p)]
     except OSError:
         return None
     plain = [p for p in others if p.name.endswith(endings[0])] or others
     return plain[0] if len(plain) == 1 else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that is too long for one has none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def read_prototxt(path: Path) -> Message:
@@ -116,7 +131,7 @@ def read_prototxt(path: Path) -> Message:
         data = f.read(MAX_TEXT + 1)
     if len(data) > MAX_TEXT:
         raise ReadError(f"{path.name} is too long for a prototxt.", where=path, expected=f"at most {MAX_TEXT >> 20} MB of text")
-    net = text.read(data, schema(), "NetParameter", file=str(path), lenient_text=schema().messages)
+    net = text.read(data, schema(), "NetParameter", file=str(path), limits=LIMITS, lenient_text=schema().messages)
     if not net.has("layer") and not net.has("layers"):
         solver = any(u.name in ("net", "train_net", "base_lr") for u in net.unknown)
         what = "a solver, no network" if solver else "no network: it has no layer"
@@ -135,7 +150,14 @@ def read_binary(path: Path, kind: str = "NetParameter") -> Message:
             data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         except (ValueError, OSError) as e:
             raise ReadError(f"{path.name} is empty or cannot be mapped: {e}.", where=path) from e
-    return binary.read(data, schema(), kind, file=str(path), spans=SPANS, lenient_text=schema().messages)
+    return binary.read(data, schema(), kind, file=str(path), spans=SPANS, limits=LIMITS, lenient_text=schema().messages)
+
+
+def _layered(path: Path) -> Message:
+    net = read_binary(path)
+    if not net.has("layer") and not net.has("layers"):
+        raise ReadError(f"{path.name} holds no layers.", where=path, expected="a .caffemodel", next="is it a mean file, or an ONNX file?")
+    return net
 
 
 def _blobs(path: Path, net: Net) -> dict[str, tuple[Blob, ...]]:
@@ -144,11 +166,8 @@ def _blobs(path: Path, net: Net) -> dict[str, tuple[Blob, ...]]:
         return hdf5.blobs(path)
     if path.suffix == ".net" and not sniff.is_binary(path):
         return compressed.blobs(path, net)
-    stored = read_binary(path)
-    if not stored.has("layer") and not stored.has("layers"):
-        raise ReadError(f"{path.name} holds no layers.", where=path, expected="a .caffemodel", next="is it a mean file, or an ONNX file?")
     found: dict[str, tuple[Blob, ...]] = {}
-    for m in layer_messages(stored)[0]:
+    for m in layer_messages(_layered(path))[0]:
         name = str(m.get("name"))
         blobs = m.all("blobs")
         if blobs and name not in found:
@@ -163,12 +182,12 @@ def _mean(net: Net, beside: Path) -> tuple[float, ...]:
         return tuple(float(v) for v in transform.all("mean_value"))
     named = Path(str(transform.get("mean_file"))).name if transform is not None and transform.has("mean_file") else ""
     for name in dict.fromkeys((named, f"{beside.stem}.binaryproto", f"{beside.stem}_mean.binaryproto", "mean.binaryproto")):
-        path = beside.with_name(name) if name and "\0" not in name and name not in (".", "..") else None
-        if path is None or not path.is_file():
+        path = _own(net, beside, name)
+        if path is None:
             continue
         blob = blob_of(read_binary(path, "BlobProto"), str(path), name)
         dims = list(blob.shape)[-3:]
-        if len(dims) != 3 or dims[0] not in (1, 3, 4) or not blob.count:
+        if len(dims) != 3 or dims[0] not in (1, 3, 4) or not 0 < blob.count <= MAX_MEAN:
             raise ReadError(f"{name} is no mean of a picture.", where=path, expected="channels, height, width", got=str(list(blob.shape)))
         planes = blob.load().reshape(dims[0], -1)
         if float(abs(planes - planes.mean(1, keepdims=True)).max()) > 1e-3:
@@ -179,14 +198,29 @@ def _mean(net: Net, beside: Path) -> tuple[float, ...]:
     return ()
 
 
-def _classes(beside: Path) -> tuple[str, ...]:
+def _own(net: Net, beside: Path, name: str) -> Path | None:
+    """The plain file of this name beside another one. A link is left alone: nobody named it, and what it shows would go into the model."""
+    try:
+        path = beside.with_name(name)
+        mode = path.lstat().st_mode
+    except (OSError, ValueError):  # none, or no name that a file can have
+        return None
+    if stat.S_ISLNK(mode):
+        net.notes.append(f"{name} is a link and was not read.")
+    return path if stat.S_ISREG(mode) else None
+
+
+def _classes(net: Net, beside: Path) -> tuple[str, ...]:
     """Class names, one a line, without WordNet's number in front."""
     for name in (f"{beside.stem}.labels.txt", "synset_words.txt", "labels.txt"):
-        path = beside.with_name(name)
-        if not path.is_file():
+        path = _own(net, beside, name)
+        if path is None:
             continue
         with files.open_model(path) as f:
-            data = f.read(1 << 24)
+            data = f.read(MAX_LABELS + 1)
+        if len(data) > MAX_LABELS:
+            net.notes.append(f"{name} is too long for a list of class names and was not read.")
+            return ()
         lines = data.decode("utf-8", "replace").splitlines()
         return tuple(re.sub(r"^n\d{8}\s+", "", line.strip()) for line in lines if line.strip())
     return ()

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from niudao.errors import InvalidModel, ReadError, Refusal, Unsupported, UsageError, Where
+from niudao.errors import InvalidModel, LimitError, ReadError, Refusal, Unsupported, UsageError, Where
 from niudao.formats.caffe.layers import LAYERS, load_all
 from niudao.formats.caffe.layers.call import Call, FixedBatch
 from niudao.formats.caffe.net import Input, Layer, Net
 from niudao.formats.caffe.opening import Opened, open_net, relocate
 from niudao.ir import card
 from niudao.ir.build import Builder
+from niudao.report.escape import visible
+
+MAX_OUTPUTS = 1000
+"""Of a network; people train with a handful."""
+MAX_MADE = 1 << 24
+"""Numbers of all constants that are made while reading, such as the grids of prior boxes; big stored blobs stay in their file."""
+MAX_NODES = 30_000
+"""Recurrent layers are written out step by step: one of 512 steps takes 4,600."""
 
 
 def read(path: Path, *, weights: Path | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ir.Model:
@@ -53,7 +62,7 @@ def read(path: Path, *, weights: Path | None = None, shapes: Mapping[str, tuple[
 
 def _refuse_unknown(net: Net, file: str) -> None:
     """Every layer that no reader knows, in one pass, before anything is built."""
-    refused = [Refusal(x.name[:120], x.type[:120], *_advice(x)) for x in net.layers if not _known(x)]
+    refused = [Refusal(visible(x.name[:120]), visible(x.type[:120]), *_advice(x)) for x in net.layers if not _known(x)]
     if refused:
         raise Unsupported("niudao's Caffe reader", refused, where=Where(file=file))
 
@@ -82,8 +91,11 @@ class _Reading:
         self.opened, self.net, self.file, self.free, self.shapes = opened, opened.net, file, free, shapes
         self.b = Builder(self.net.name or "caffe")
         self.values: dict[str, ir.Value] = {}
+        self.made = 0
         self.scales = _pairs(self.net.layers)
-        stated = {x.shape[0] for x in self.net.inputs if x.shape and x.name not in self.regions()}
+        # inputs that list regions of pictures: their number is another one than that of the pictures
+        self.regions = {x.bottoms[1] for x in self.net.layers if x.type in ("ROIPooling", "PSROIPooling") and len(x.bottoms) > 1}
+        stated = {x.shape[0] for x in self.net.inputs if x.shape and x.name not in self.regions}
         self.one_batch = len(stated) < 2
 
     def model(self) -> ir.Model:
@@ -94,17 +106,14 @@ class _Reading:
             known = ", ".join(str(v.name) for v in self.b.inputs)
             raise UsageError(f"the network has no input {unknown[0]!r}.", where=Path(self.file), expected=known)
         used: dict[str, set[int]] = {}
+        behind = set(self.scales.values())
         for layer in self.net.layers:
-            if layer not in self.scales.values():
+            if layer not in behind:
                 self._layer(layer, used)
         self._outputs()
         model = self.b.model()
         self._facts(model, used)
         return model
-
-    def regions(self) -> set[str]:
-        """Inputs that list regions of pictures: their number is another one than that of the pictures."""
-        return {x.bottoms[1] for x in self.net.layers if x.type in ("ROIPooling", "PSROIPooling") and len(x.bottoms) > 1}
 
     def _input(self, item: Input) -> ir.Value:
         shape = self.shapes.get(item.name, item.shape)
@@ -125,7 +134,7 @@ class _Reading:
                 f"the input {item.name!r} has no usable shape.", where=where, expected="1 to 8 sizes from 1 on", got=str(shape)[:80]
             )
         free = self.free and self.one_batch and item.name not in self.shapes
-        first = (f"{item.name}_0" if item.name in self.regions() else None) if free else shape[0] or 1
+        first = (f"{item.name}_0" if item.name in self.regions else None) if free else shape[0] or 1
         return self.b.input(item.name, (first, *shape[1:]))
 
     def _channels(self, name: str) -> int | None:
@@ -148,6 +157,7 @@ class _Reading:
         self.b.layer, self.b.layer_type = layer.name, layer.type
         call = self._call(layer)
         inputs = [self.values[b] for b in layer.bottoms]
+        before = len(self.b.initializers)
         try:
             made = LAYERS[layer.type](call, *inputs)
         except TypeError as e:
@@ -155,6 +165,7 @@ class _Reading:
                 raise
             raise InvalidModel(f"layer {layer.name!r} ({layer.type}) does not take {len(inputs)} bottoms.", where=where) from e
         made = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+        self._afford(where, before)
         tops = self.scales[layer].tops if layer in self.scales else layer.tops
         if len(made) < len(tops):
             raise InvalidModel(
@@ -164,6 +175,14 @@ class _Reading:
         for part in (call, call.scale):
             if part is not None:
                 used.setdefault(part.layer.name, set()).update(part.used)
+
+    def _afford(self, where: Where, before: int) -> None:
+        """Few layers can ask for many operators and constants; `before` is how many constants there were before this one."""
+        fresh = islice(reversed(self.b.initializers.values()), len(self.b.initializers) - before)
+        self.made += sum(v.const_value.size for v in fresh if isinstance(v.const_value, ir.Tensor))
+        for what, count, most in (("operators", len(self.b.nodes), MAX_NODES), ("numbers in its constants", self.made, MAX_MADE)):
+            if count > most:
+                raise LimitError(f"the network has too many {what}.", where=where, expected=f"at most {most}", got=str(count))
 
     def _call(self, layer: Layer) -> Call:
         behind = self.scales.get(layer)
@@ -177,6 +196,10 @@ class _Reading:
         names = self.net.outputs()
         if not names:
             raise ReadError("the network has no output.", where=Path(self.file))
+        if len(names) > MAX_OUTPUTS:
+            raise LimitError(
+                "the network has too many outputs.", where=Path(self.file), expected=f"at most {MAX_OUTPUTS}", got=str(len(names))
+            )
         for name in names:
             self.b.output(self.values[name], name)
 

@@ -62,6 +62,12 @@ DATA = frozenset(
 MAX_LAYERS = 10_000
 """The deepest networks that people trained in Caffe have a few thousand."""
 
+MAX_INPUTS = 1000
+"""And a handful of inputs."""
+
+MAX_NAME = 1 << 16
+"""Bytes of a layer's or blob's name: every value, node and weight of the layer carries it."""
+
 LOSSES = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 """Losses that hold the network's last activation."""
 
@@ -171,27 +177,33 @@ def network(net: Message, file: str) -> Net:
             expected=f"at most {MAX_LAYERS}",
             got=str(len(messages)),
         )
-    result = Net(net.get("name") or "", generation=generation)
+    result = Net((net.get("name") or "")[:MAX_NAME], generation=generation)
     _declared_inputs(net, result, file)
     state = net.sub("state")
+    level, stages = int(state.get("level")), frozenset(state.all("stage"))
     layers = []
     for m in messages:
-        if not _kept(m, state):
+        if not _kept(m, level, stages):
             continue
         names = tuple(str(n) for n in m.all("bottom")), tuple(str(n) for n in m.all("top"))
         layers.append(Layer(str(m.get("name")), str(m.get("type")), *names, m, m.line))
-    auxiliary = _auxiliary(layers)
+        if max(map(len, (layers[-1].name, *names[0], *names[1]))) > MAX_NAME:
+            where = Where(file=file, line=m.line or None, node=layers[-1].name[:60])
+            raise LimitError("a layer or a blob has a name that is too long.", where=where, expected=f"at most {MAX_NAME} letters")
+    auxiliary, taken = _auxiliary(layers), set[str]()
     for layer in layers:
         if layer.type in DATA or (layer.type == "Python" and not layer.bottoms):
             _data(layer, result, file)
         elif layer.type in LOSSES and layer not in auxiliary and layer.bottoms:
-            result.layers.append(_activation(layer, result.layers))
+            result.layers.append(_activation(layer, taken))
+            taken.add(result.layers[-1].name)
         elif layer in auxiliary:
             result.notes.append(f"layer {layer.name!r} is an auxiliary loss and was left out.")
         elif layer.type in ENDS:
             result.ended += layer.bottoms[:1] if layer.type != "Accuracy" else ()
         else:
             result.layers.append(layer)
+            taken.update(layer.tops, (layer.name,))
     _drop_auxiliary(result, auxiliary)
     _used_inputs(result)
     return result
@@ -214,26 +226,33 @@ def _declared_inputs(net: Message, result: Net, file: str) -> None:
             "input_shape does not fit the inputs.", where=Where(file=file), expected=f"{len(names)} shapes", got=f"{len(shapes)}"
         )
     for i, name in enumerate(names):
-        result.inputs.append(Input(str(name), tuple(shapes[i]) if shapes else None))
+        _add(result, Input(str(name), tuple(shapes[i]) if shapes else None), file)
 
 
-def _kept(layer: Message, state: Message) -> bool:
-    """Whether a layer is there at test time (net.cpp, FilterNet)."""
+def _add(result: Net, item: Input, file: str) -> None:
+    if len(result.inputs) >= MAX_INPUTS:
+        raise LimitError("the network has more inputs than any of Caffe's.", where=Where(file=file), expected=f"at most {MAX_INPUTS}")
+    if len(item.name) > MAX_NAME:
+        raise LimitError("an input has a name that is too long.", where=Where(file=file), expected=f"at most {MAX_NAME} letters")
+    result.inputs.append(item)
+
+
+def _kept(layer: Message, level: int, stages: frozenset[str]) -> bool:
+    """Whether a layer is there at test time, in a net of this level and these stages (net.cpp, FilterNet)."""
     include, exclude = layer.all("include"), layer.all("exclude")
     if include:
-        return any(_meets(rule, state) for rule in include)
-    return not any(_meets(rule, state) for rule in exclude)
+        return any(_meets(rule, level, stages) for rule in include)
+    return not any(_meets(rule, level, stages) for rule in exclude)
 
 
-def _meets(rule: Message, state: Message) -> bool:
-    level, stages = int(state.get("level")), set(state.all("stage"))
+def _meets(rule: Message, level: int, stages: frozenset[str]) -> bool:
     if rule.has("phase") and rule.get("phase") != "TEST":
         return False
     if rule.has("min_level") and level < rule.get("min_level"):
         return False
     if rule.has("max_level") and level > rule.get("max_level"):
         return False
-    return set(rule.all("stage")) <= stages and not set(rule.all("not_stage")) & stages
+    return stages.issuperset(rule.all("stage")) and stages.isdisjoint(rule.all("not_stage"))
 
 
 def _data(layer: Layer, result: Net, file: str) -> None:
@@ -252,7 +271,7 @@ def _data(layer: Layer, result: Net, file: str) -> None:
             shape = (None, None, side, side)
         if any(x.name == top for x in result.inputs):
             raise ReadError(f"two data layers give a blob {top!r}.", where=Where(file=file, line=layer.line or None, node=layer.name))
-        result.inputs.append(Input(top, shape, transform if i == 0 else None, layer.type))
+        _add(result, Input(top, shape, transform if i == 0 else None, layer.type), file)
 
 
 def _stated(param: Message, i: int) -> tuple[int | None, ...] | None:
@@ -265,17 +284,16 @@ def _stated(param: Message, i: int) -> tuple[int | None, ...] | None:
     return None
 
 
-def _auxiliary(layers: list[Layer]) -> list[Layer]:
+def _auxiliary(layers: list[Layer]) -> dict[Layer, None]:
     """Losses that count less than the main one: they pull at the middle of a network while it is trained."""
     losses = [x for x in layers if x.type in LOSSES]
     weight = {x: float((x.message.all("loss_weight") or [1.0])[0]) for x in losses}
     most = max(weight.values(), default=0.0)
-    return [x for x in losses if weight[x] < most]
+    return {x: None for x in losses if weight[x] < most}
 
 
-def _activation(loss: Layer, before: list[Layer]) -> Layer:
-    """What a loss computes before it compares: the network's last activation."""
-    taken = {t for x in before for t in (*x.tops, x.name)}
+def _activation(loss: Layer, taken: set[str]) -> Layer:
+    """What a loss computes before it compares: the network's last activation, under a name that no layer before it has."""
     top = "prob" if "prob" not in taken else loss.name
     kind = LOSSES[loss.type]
     m = message(schema(), "LayerParameter", name=top, type=kind, bottom=[loss.bottoms[0]], top=[top])
@@ -284,7 +302,7 @@ def _activation(loss: Layer, before: list[Layer]) -> Layer:
     return Layer(top, kind, loss.bottoms[:1], (top,), m, loss.line)
 
 
-def _drop_auxiliary(result: Net, auxiliary: list[Layer]) -> None:
+def _drop_auxiliary(result: Net, auxiliary: dict[Layer, None]) -> None:
     """Without its loss, nothing needs an auxiliary branch any more."""
     if not auxiliary:
         return

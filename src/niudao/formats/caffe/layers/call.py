@@ -15,6 +15,8 @@ from niudao.errors import InvalidModel, Refusal, Unsupported, Where
 from niudao.formats.caffe.net import Array, Blob, Layer
 from niudao.formats.protobuf.message import Message
 from niudao.ir.build import Builder
+from niudao.ir.wire import BIG
+from niudao.report.escape import visible
 
 HIGHEST = 1 << 31
 
@@ -71,7 +73,9 @@ class Call:
     def refuse(self, reason: str, *, attribute: str | None = None, rewrite: str | None = None) -> Unsupported:
         """The error for what Caffe can and we cannot."""
         return Unsupported(
-            "niudao's Caffe reader", [Refusal(self.layer.name, self.layer.type, reason, attribute, rewrite=rewrite)], where=self.where()
+            "niudao's Caffe reader",
+            [Refusal(visible(self.layer.name[:120]), self.layer.type, reason, attribute, rewrite=rewrite)],
+            where=self.where(),
         )
 
     def integer(self, part: Message, key: str, low: int = 1, high: int = HIGHEST, default: int | None = None) -> int:
@@ -213,7 +217,9 @@ class Call:
             return self.b.lazy(lambda: random_weights(shape, name, fill), shape, name)
         blob = self.stored(index, shape, role)
         tensor = blob.tensor(shape, name)
-        return self.b.weight(tensor, name) if tensor is not None else self.b.weight(blob.load().reshape(shape), name)
+        if tensor is None and blob.count * 4 >= BIG:  # of another precision, or packed: made when somebody asks for it
+            return self.b.lazy(lambda: blob.load().reshape(shape), shape, name)
+        return self.b.weight(tensor if tensor is not None else blob.load().reshape(shape), name)
 
     def derived(
         self, indices: Sequence[int], shape: Sequence[int], role: str, make: Callable[..., Array], *, fill: float | None = None

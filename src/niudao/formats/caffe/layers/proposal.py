@@ -17,6 +17,8 @@ from niudao.formats.caffe.layers import Call, reads
 from niudao.formats.caffe.layers.call import FixedBatch
 from niudao.formats.caffe.net import Array
 
+MOST = 1 << 22
+"""Numbers that the anchors of one layer may have; a picture of 1000 x 600 has 88,000."""
 _LOWEST = float(np.finfo(np.float32).min)
 
 
@@ -174,6 +176,8 @@ def _proposals(call: Call, s: _Setting, scores: ir.Value, deltas: ir.Value, info
 def _moved(call: Call, s: _Setting, deltas: ir.Value, height: int, width: int) -> ir.Value:
     """Anchors of every cell moved by the offsets: (H * W * A, 4), in order of row, column, anchor."""
     b, count = call.b, len(s.anchors)
+    if height * width * count * 4 > MOST:
+        raise call.bad("input", f"at most {MOST} numbers", f"{count} anchors in {height} x {width} cells")
     y, x = np.meshgrid(np.arange(height) * s.stride, np.arange(width) * s.stride, indexing="ij")
     shift = np.stack([x, y, x, y], -1).astype(np.float32)
     every = (shift[:, :, None] + s.anchors).reshape(-1, 4)
