@@ -247,7 +247,14 @@ def cases() -> Iterator[BadFile]:
     for case in other_kinds(".prototxt", good()):
         plain = case.name.startswith(("cut", "crlf", "head", "middle"))
         yield BadFile(case.name, case.make, case.says, "either" if plain else case.verdict)
-    for more in ("caffe_words", "caffe_layers", "caffe_links", "caffe_pairs", "caffe_stores"):  # they build upon this module
+    for more in (
+        "caffe_words",
+        "caffe_layers",
+        "caffe_settings",
+        "caffe_links",
+        "caffe_pairs",
+        "caffe_stores",
+    ):  # they build upon this module
         yield from import_module(more).cases()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bad_prototxt import CONV, HEAD
+from badfile import BadFile, from_bytes
 from caffe_layers import Row, given, one
 from keras_config import CANARY
 
@@ -172,3 +173,9 @@ def settings() -> Iterator[Row]:
             for number in (0, 1, 2, 3, 5):
                 text = shape + one("ReLU", tops="z", name="r") + one(type, "", "data " * number)
                 yield f"take-{type}-{number}-{name}", text, "", "either"
+
+
+def cases() -> Iterator[BadFile]:
+    """Every case of this module."""
+    for name, text, says, verdict in settings():
+        yield from_bytes(name, text.encode(), ".prototxt", says, verdict)
