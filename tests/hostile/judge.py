@@ -97,7 +97,7 @@ def _command(words: list[str]) -> dict[str, Any]:
     faults = [f"control character {c}" for c in control_characters(text)]
     if "Traceback" in text or "has a bug" in text:
         faults.append("a traceback")
-    if code not in (0, 1):
+    if code not in (0, 1, 3):
         faults.append(f"exit code {code}")
     return {"kind": "opened" if code == 0 else "refused", "text": text[-3000:], "error": str(code), "faults": faults}
 

@@ -11,7 +11,7 @@ from niudao.formats.caffe.layers import Call, reads
 from niudao.formats.caffe.net import Array
 from niudao.formats.protobuf.message import Message
 
-MOST = 1 << 24
+MOST = 1 << 22
 """Numbers that the boxes of one layer may have; SSD's largest layer has 23,104."""
 
 
