@@ -84,7 +84,7 @@ def blobs() -> Iterator[tuple[str, bytes, str, Verdict]]:
     yield "blobs-one", net(INPUT, conv(blob((2, 3, 3, 3)))), "conv", "refuse"
     yield "blobs-three", net(INPUT, conv(blob((2, 3, 3, 3)), bias, bias)), "conv", "refuse"
     yield "blobs-million", net(INPUT, conv(blob((2, 3, 3, 3)), bias), *[layer("x", "Split", blobs=[b""] * 1000)] * 200), "", "either"
-    yield "blob-nan", net(INPUT, conv(blob((2, 3, 3, 3), struct.pack("<54f", *[float("nan")] * 54)), bias)), "", "either"
+    yield "blob-nan", net(INPUT, conv(blob((2, 3, 3, 3), struct.pack("<54f", *[float("nan")] * 54)), bias)), "", "open"
 
 
 def networks() -> Iterator[tuple[str, bytes, str, Verdict]]:

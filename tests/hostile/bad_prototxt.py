@@ -143,6 +143,8 @@ def topologies() -> Iterator[tuple[str, str, str, Verdict]]:
             yield f"layer-{type}-{i}", layer(type, settings), "odd", "refuse"
     yield "layer-Eltwise-coeff", layer("Eltwise", "eltwise_param { coeff: 1 }", bottoms='bottom: "conv" bottom: "conv"'), "odd", "refuse"
     yield "layer-Eltwise-shapes", layer("Eltwise", "", bottoms='bottom: "conv" bottom: "data"'), "odd", "refuse"
+    yield "layer-Power-nan", layer("Power", "power_param { power: nan }"), "", "open"
+    yield "conv-outputs-million", layer("Convolution", conv % (1_000_000, 3, 1, 0, 1, 1)), "", "open"
     yield "no-bottom", layer("ReLU", "", bottoms=""), "odd", "refuse"
     yield "no-top", layer("Tile", "tile_param { tiles: 2 }", tops=""), "", "either"
     yield "many-tops", layer("ReLU", "", tops=" ".join(f'top: "t{i}"' for i in range(1000))), "odd", "refuse"

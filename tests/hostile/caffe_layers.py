@@ -31,7 +31,7 @@ def counts() -> Iterator[BadFile]:
     def bad(name: str, make: Callable[[], str], says: str = "", verdict: Verdict = "either") -> BadFile:
         return from_bytes(f"many-{name}", lambda: make().encode(), ".prototxt", says, verdict)
 
-    n = 5_000
+    n = 9_900
     yield bad("layers-alike", lambda: HEAD + one("ReLU", tops="data") * n)
     yield bad("layers-alike-out-of-place", lambda: HEAD + one("ReLU") * n)
     yield bad("outputs", lambda: HEAD + many(lambda i: one("ReLU", tops=f"y{i}", name=f"r{i}"), n))

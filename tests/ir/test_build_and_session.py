@@ -13,7 +13,7 @@ import pytest
 from niudao.errors import InvalidModel, LimitError, RunError
 from niudao.ir import card, wire
 from niudao.ir.build import Builder
-from niudao.ir.session import run
+from niudao.ir.session import Session, run
 
 
 def test_every_value_is_typed_shaped_and_named_once(small_net: ir.Model) -> None:
@@ -120,3 +120,16 @@ def test_cards_and_classes_survive_the_wire(small_net: ir.Model) -> None:
 def test_unknown_card_fields_are_refused() -> None:
     with pytest.raises(InvalidModel, match="no field"):
         card.InputCard.from_dict({"colour": "RGB"})
+
+
+def test_a_full_disk_under_the_weights_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Builder()
+    b.output(b.op("Relu", b.input("x", (1, 2))), "y")
+
+    def full(self: Session, model: ir.Model) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Session, "_message", full)
+    with pytest.raises(RunError, match=r"cannot be laid down.*No space left") as e:
+        Session(b.model())
+    assert "TMPDIR" in (e.value.next or "")

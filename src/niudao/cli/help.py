@@ -15,7 +15,8 @@ TOPICS = {
   1    could not: bad input, a missing package, a full disk
   2    the command line is wrong
   3    it ran to its end and the answer is no: the networks differ, a dry run found nodes that cannot be expressed
-  130  interrupted with Ctrl-C; nothing was written
+  130  interrupted with Ctrl-C; what was written by then is named
+  129, 143  ended by a hang-up or SIGTERM, the same
 """,
     "json": """JSON
   With --json a verb prints exactly one document on stdout, also when it fails:

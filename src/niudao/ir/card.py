@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -66,7 +67,17 @@ class InputCard:
             value = values.get(name)
             if value is not None and not (isinstance(value, tuple) and all(isinstance(x, (int, float)) for x in value)):
                 raise InvalidModel(f"the input card's {name} is no list of numbers.", got=repr(value)[:80])
+        for name in ("range", "mean", "std", "scale"):
+            held = values.get(name)
+            numbers = held if isinstance(held, tuple) else (held,)
+            if not all(usable(x) for x in numbers if isinstance(x, (int, float))):
+                raise InvalidModel(f"the input card's {name} holds numbers that no picture has.", got=repr(held)[:80])
         return cls(**values)
+
+
+def usable(number: float) -> bool:
+    """Whether a number can be a mean, a scale or a bound of a picture: finite, and far from where float32 ends."""
+    return isfinite(number) and abs(number) < 1e15
 
 
 def get_json(props: Mapping[str, str], key: str) -> Any:

@@ -65,6 +65,10 @@ class Session:
             self._add_outputs(proto, model)
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except OSError as e:
+            self.close()
+            said = f"the weights cannot be laid down for ONNX Runtime: {e.strerror or e}."
+            raise RunError(said, next="set TMPDIR to a folder with room") from e
         except Exception as e:  # onnxruntime's exceptions share no base class
             self.close()
             raise RunError(f"ONNX Runtime refuses the network: {_reason(e)}") from e

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import niudao as nd
-from niudao.errors import ReadError, Unsupported
+from niudao.errors import NiudaoError, ReadError, Unsupported
 from niudao.ir import card
 
 TEXT = """name: "tiny"
@@ -177,4 +177,25 @@ def test_weights_of_another_network_are_named(pair: Path) -> None:
     assert "another shape" in e.value.message
     pair.write_text(TEXT.replace('"conv1"', '"conv9"'))
     with pytest.raises(ReadError, match="conv9"):
+        nd.read(pair)
+
+
+@pytest.mark.parametrize("settings", ["mean_value: nan", "mean_value: 1 scale: inf", "mean_value: 3e38 scale: 1e38", "mean_value: 1e30"])
+def test_numbers_of_no_picture_do_not_reach_the_card(tmp_path: Path, settings: str) -> None:
+    """They would be drawn as inputs of the proof, which then fails for a reason that nobody sees."""
+    path = tmp_path / "net.prototxt"
+    transform = f"transform_param {{ crop_size: 8 {settings} }}"
+    path.write_text(
+        f'layer {{ name: "d" type: "Data" top: "data" {transform} }}\n'
+        'layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 4 kernel_size: 3 } }\n'
+    )
+    model = nd.read(path)
+    assert card.get_cards(model)["data"].mean is None
+    assert any("no numbers of a picture" in note for note in card.get_notes(model))
+    assert nd.convert(path, tmp_path / "net.onnx").ok
+
+
+def test_a_card_of_such_numbers_is_refused_by_name(pair: Path) -> None:
+    pair.with_name("net.card.json").write_text('{"card": {"data": {"mean": [NaN]}}, "classes": []}')
+    with pytest.raises(NiudaoError, match="mean holds numbers that no picture has"):
         nd.read(pair)

@@ -205,8 +205,9 @@ class _Reading:
 
     def _facts(self, model: ir.Model, used: Mapping[str, set[int]]) -> None:
         net = self.net
+        _cards(model, self.opened)
         card.set_source(model, "caffe", version=net.generation, weights=self.opened.weights.name if self.opened.weights else None)
-        notes = list(net.notes)
+        notes = list(net.notes)  # after the cards, which may add to them
         stored = {x.name for x in net.layers}
         extra = sorted(n for n in net.blobs if n not in stored)
         if extra:
@@ -220,7 +221,6 @@ class _Reading:
                 notes.append(f"line {unknown.line}: the field {field} of layer {layer.name!r} is unknown and was skipped.")
         if notes:
             model.metadata_props[card.NOTES] = json.dumps(notes)
-        _cards(model, self.opened)
 
 
 def _pairs(layers: list[Layer]) -> dict[Layer, Layer]:
@@ -259,7 +259,11 @@ def _cards(model: ir.Model, opened: Opened) -> None:
         if transform is not None or mean:
             scale = round(float(transform.get("scale")), 9) if transform is not None else 1.0
             per_channel = mean * channels if len(mean) == 1 and channels == 3 else mean
-            facts |= {"scale": scale, "mean": tuple(round(m * scale, 6) for m in per_channel) or (0.0,), "std": (1.0,)}
+            taken = tuple(round(m * scale, 6) for m in per_channel) or (0.0,)
+            if all(map(card.usable, (scale, *taken))):
+                facts |= {"scale": scale, "mean": taken, "std": (1.0,)}
+            else:
+                opened.net.notes.append(f"the mean and scale of the input {value.name!r} are no numbers of a picture and were left out.")
             facts["order"] = "GREY" if channels == 1 else "BGR" if channels == 3 else None
             facts["guessed"] = ("order",) if channels == 3 else ()
             if transform is not None and int(transform.get("crop_size")):

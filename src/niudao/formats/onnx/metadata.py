@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +61,7 @@ def _cards(data: Any) -> bool:
     for each in data.values():
         numbers = [n for v in each.values() for n in (v if isinstance(v, list) else [v]) if isinstance(n, (int, float))]
         std = each.get("std")
-        if len(numbers) > MAX_NUMBERS or not all(math.isfinite(n) for n in numbers) or 0 in (std if isinstance(std, list) else [std]):
+        if len(numbers) > MAX_NUMBERS or not all(map(card.usable, numbers)) or 0 in (std if isinstance(std, list) else [std]):
             return False
     return True
 
