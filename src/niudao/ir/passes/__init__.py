@@ -4,7 +4,7 @@ shapes and values   infer_shapes  fold_constants
 clearing up         remove_dead  remove_identity
 batch normalisation fold_batchnorm (and fold_affine, for plain arithmetic)  raise_batchnorm
 axes                transposes  layout
-idioms              raise_idioms  raise_atrous
+idioms              raise_idioms  raise_atrous  raise_shapes  raising (all of them in order)
 numbers             convert_float16
 """
 
@@ -49,6 +49,8 @@ NAMES = (
     "layout",
     "raise_idioms",
     "raise_atrous",
+    "raise_shapes",
+    "raising",
     "convert_float16",
 )
 

@@ -13,8 +13,12 @@ from niudao.ir.passes.edit import Edit, array, graphs
 
 
 @PASSES.register("remove_identity")
-def remove_identity(model: ir.Model) -> Result:
+def remove_identity(model: ir.Model, *, dropout: bool = True) -> Result:
     """Take out Identity, Dropout in inference, and every Cast, Reshape, Transpose, Pad, Slice ... that gives back its input.
+
+    Args:
+        model: The model, changed in place.
+        dropout: Take out Dropout as well; it means nothing at inference, but who trains the network again wants it.
 
     Requires: types and shapes on every value.
     Ensures: graph inputs and outputs keep their names; an Identity between an input or a weight and an output stays.
@@ -29,7 +33,7 @@ def remove_identity(model: ir.Model) -> Result:
             if node.op_type == "Reshape":
                 _merge_reshapes(node)
                 source = node.inputs[0]
-            kept = _same(node)
+            kept = _same(node) if dropout or node.op_type != "Dropout" else None
             if kept is not None and edit.replace(node.outputs[0], kept):
                 edit.drop(node)
                 removed[node.op_type] += 1
