@@ -49,7 +49,7 @@ def cli() -> str:
         "",
         "## Flags of every verb that reads a network",
         "",
-        "All but `compare`, which has `--weights`, `--weights-b` and `--plugin`.",
+        "All but `compare`, which has `--weights`, `--arch` (each also with `-b`), `--trust` and `--plugin`.",
         "",
         *_table(_group(parsers["convert"], READING)),
     ]
@@ -174,6 +174,31 @@ def caffe_tables() -> str:
     )
 
 
+def pytorch_tables() -> str:
+    """Which operators of torch are read, and which ONNX operators become modules."""
+    from niudao.formats.pytorch.aten import table
+    from niudao.formats.pytorch.modules.table import CONVERTERS, load_all
+
+    table.load_all()
+    load_all()
+    read, written = dict(table.TABLE.items()), dict(CONVERTERS.items())
+    return "\n".join(
+        [
+            "## Operators of torch that are read",
+            "",
+            f"{len(read)} of them, each under its name without `aten.` and overload:",
+            "",
+            *_families({name.removeprefix("aten."): entry for name, entry in read.items()}),
+            "",
+            "## Operators that become modules",
+            "",
+            f"{len(written)} ONNX operators, each where its attributes allow it:",
+            "",
+            *_families(written),
+        ]
+    )
+
+
 def _families(entries: dict[str, Any]) -> list[str]:
     families: dict[str, list[str]] = {}
     for name, entry in entries.items():
@@ -202,6 +227,7 @@ def pages() -> dict[Path, str]:
         formats / "onnx.md": _between(formats / "onnx.md", onnx_tables()),
         formats / "keras.md": _between(formats / "keras.md", keras_tables()),
         formats / "caffe.md": _between(formats / "caffe.md", caffe_tables()),
+        formats / "pytorch.md": _between(formats / "pytorch.md", pytorch_tables()),
     }
 
 

@@ -31,6 +31,7 @@ from judge import MEGABYTES, SECONDS, control_characters
 
 Kind = Literal["refused", "opened", "crashed", "hung", "traceback", "memory", "unclean"]
 MODEL_NAMES = ("*.onnx", "*.keras", "*.h5", "*.hdf5", "*.json", "*.prototxt", "*.caffemodel")
+MODEL_NAMES += ("*.pt2", "*.pt", "*.pth", "*.th", "*.safetensors")
 _BESIDE = frozenset(("meta.json", "weights.h5"))
 """Files of a case's folder that are no model of their own."""
 

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from badfile import BadFile
 from judge import Judge
 from mutate import mutate
-from structure import MUTATE
-from test_hostile import ENDINGS, FORMATS, SHORTER, fault
+from test_hostile import DAMAGE, ENDINGS, FORMATS, SHORTER, VERB, fault
 
 
 def main() -> int:
@@ -34,13 +33,13 @@ def main() -> int:
         if options.format not in (name, "all"):
             continue
         data, counts = module.good(), Counter[str]()
-        damage = MUTATE[name] if options.structure else mutate
+        damage = DAMAGE[name] if options.structure else mutate
         with Judge() as judge, tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"net{ENDINGS[name]}"
             for i in range(len(data)) if options.cuts else range(options.seed, options.seed + options.runs):
                 damaged = data[:i] if options.cuts else damage(data, i)
                 path.write_bytes(damaged)
-                ending = judge.read(path, Path(folder))
+                ending = judge.read(path, Path(folder), VERB.get(name, "read"))
                 counts[ending.kind] += 1
                 what = fault(
                     BadFile("", Path, verdict="refuse" if options.cuts and name not in SHORTER else "either"), ending, Path(folder)

@@ -1,8 +1,8 @@
 """The judge: reads a file in a child process with limits on memory and time, and says how it ended.
 
-`python judge.py` answers one JSON line per JSON line {"path": ..., "verb": "read" | "inspect" | "convert"}. It imports everything
-once and forks for each file, so that a case costs milliseconds, and a case that hangs, crashes or fills the memory
-takes only its own child with it. `Judge` starts and drives it.
+`python judge.py` answers one JSON line per JSON line {"path": ..., "verb": "read" | "checkpoint" | "inspect" | "convert"}. It
+imports everything once and forks for each file, so that a case costs milliseconds, and a case that hangs, crashes or fills the
+memory takes only its own child with it. `Judge` starts and drives it.
 """
 
 from __future__ import annotations
@@ -133,7 +133,24 @@ def _gives_no_numbers(path: str) -> bool:
     return False
 
 
-VERBS = {"read": _read, "inspect": lambda path: _command(["inspect", path]), "convert": _convert}
+def _checkpoint(path: str) -> dict[str, Any]:
+    """What torch's files hold, down to the last number: most of them are no network, so `read` would refuse the good ones as well."""
+    from niudao.errors import NiudaoError
+    from niudao.formats.pytorch.checkpoint import open_checkpoint, vet
+
+    try:
+        opened = open_checkpoint(path)
+        if opened.kind not in ("legacy", "safetensors"):
+            vet(path)
+        for name, tensor in opened.tensors.items():
+            tensor.tensor(name).numpy()
+    except NiudaoError as e:
+        facts = "; ".join(f"{k} {v}" for k, v in e.facts())
+        return {"kind": "refused", "error": type(e).__name__, "text": f"{e.message} | {facts}", "faults": answer_faults(e.message)}
+    return {"kind": "opened", "text": opened.kind}
+
+
+VERBS = {"read": _read, "checkpoint": _checkpoint, "inspect": lambda path: _command(["inspect", path]), "convert": _convert}
 
 
 def _child(request: dict[str, Any], pipe: int, floor: int) -> None:
@@ -197,6 +214,7 @@ def serve() -> None:
     """Import everything once, then answer lines."""
     from niudao.cli import main  # noqa: F401  here, so that children need not
     from niudao.formats import read
+    from niudao.formats.pytorch import checkpoint  # noqa: F401  likewise
 
     with tempfile.TemporaryDirectory() as folder:
         kinds = {"bad_onnx": ".onnx", "bad_h5": ".h5", "bad_zip": ".keras", "bad_prototxt": ".prototxt", "bad_caffemodel": ".caffemodel"}

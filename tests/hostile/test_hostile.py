@@ -11,6 +11,7 @@ import bad_caffemodel
 import bad_h5
 import bad_onnx
 import bad_prototxt
+import bad_torch
 import bad_zip
 import pytest
 from badfile import BadFile
@@ -22,7 +23,13 @@ from structure import MUTATE
 
 FORMATS: dict[str, Any] = {"onnx": bad_onnx, "h5": bad_h5, "keras": bad_zip, "caffe": bad_prototxt, "caffemodel": bad_caffemodel}
 ENDINGS = {"onnx": ".onnx", "h5": ".h5", "keras": ".keras", "caffe": ".prototxt", "caffemodel": ".caffemodel"}
-MUTATIONS = 1000
+FORMATS |= bad_torch.KINDS
+ENDINGS |= {name: kind.ending for name, kind in bad_torch.KINDS.items()}
+DAMAGE = MUTATE | {name: kind.damage for name, kind in bad_torch.KINDS.items()}
+"""How a format's files are damaged so that lengths and containers stay right."""
+VERB = dict.fromkeys(bad_torch.KINDS, "checkpoint")
+"""How the judge opens a format, where that is not `read`."""
+MUTATIONS = dict.fromkeys(FORMATS, 1000) | dict.fromkeys(bad_torch.KINDS, 300)
 """Seeds of either kind of damage, for each format; `fuzz.py` runs more."""
 SHORTER = ("caffe", "caffemodel")
 """Formats in which the beginning of a network may be a network."""
@@ -57,7 +64,7 @@ def fault(case: BadFile, ending: Ending, folder: Path) -> str | None:
 @pytest.mark.parametrize(("format_", "case"), [pytest.param(f, c, id=f"{f}-{c.name}") for f, c in CASES])
 def test_bad_file(format_: str, case: BadFile, judge: Judge, tmp_path: Path) -> None:
     path = case.make(tmp_path)
-    assert fault(case, judge.read(path, tmp_path), tmp_path) is None
+    assert fault(case, judge.read(path, tmp_path, VERB.get(format_, "read")), tmp_path) is None
 
 
 def test_there_are_enough() -> None:
@@ -75,7 +82,8 @@ def test_every_cut(format_: str, judge: Judge, tmp_path: Path) -> None:
     faults = []
     for length in range(0, len(data), 1 if len(data) < 4096 else 31):
         path.write_bytes(data[:length])
-        what = fault(BadFile("", Path, verdict="either" if format_ in SHORTER else "refuse"), judge.read(path, tmp_path), tmp_path)
+        ending = judge.read(path, tmp_path, VERB.get(format_, "read"))
+        what = fault(BadFile("", Path, verdict="either" if format_ in SHORTER else "refuse"), ending, tmp_path)
         if what is not None:
             faults.append(f"{length} of {len(data)}: {what}")
     assert not faults, faults[:3]
@@ -87,9 +95,9 @@ def test_mutations(format_: str, judge: Judge, tmp_path: Path) -> None:
     data = FORMATS[format_].good()
     path = tmp_path / f"net{ENDINGS[format_]}"
     faults = []
-    for seed in range(MUTATIONS):
+    for seed in range(MUTATIONS[format_]):
         path.write_bytes(mutate(data, seed))
-        what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path), tmp_path)
+        what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path, VERB.get(format_, "read")), tmp_path)
         if what is not None:
             faults.append(f"seed {seed}: {what}")
     assert not faults, faults[:3]
@@ -101,9 +109,9 @@ def test_structured_mutations(format_: str, judge: Judge, tmp_path: Path) -> Non
     data = FORMATS[format_].good()
     path = tmp_path / f"net{ENDINGS[format_]}"
     faults = []
-    for seed in range(MUTATIONS):
-        path.write_bytes(MUTATE[format_](data, seed))
-        what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path), tmp_path)
+    for seed in range(MUTATIONS[format_]):
+        path.write_bytes(DAMAGE[format_](data, seed))
+        what = fault(BadFile("", Path, verdict="either"), judge.read(path, tmp_path, VERB.get(format_, "read")), tmp_path)
         if what is not None:
             faults.append(f"seed {seed}: {what}")
     assert not faults, faults[:3]

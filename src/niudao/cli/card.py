@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> Report | None:
     from niudao.formats.cards import CardReport
 
     common.load_plugins(options.plugin)
-    model = read(options.model, weights=options.weights, format=options.format, shapes=common.shapes(options.shape) or None)
+    model = read(options.model, **common.reading(options))
     changed = _change(model, options)
     written = ""
     if changed:

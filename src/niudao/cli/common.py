@@ -7,6 +7,7 @@ import os
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any
 
 from niudao.errors import ReadError, UsageError
 
@@ -29,8 +30,27 @@ def reading_flags(parser: argparse.ArgumentParser) -> None:
         "--shape", action="append", default=[], metavar="NAME=1x3x224x224", help="fix an input's shape, in the source's axes"
     )
     group.add_argument(
+        "--arch", metavar="NAME", help="whose weights a PyTorch state dict holds: a name of the zoo, or FILE.py:FACTORY with --trust"
+    )
+    group.add_argument(
+        "--trust",
+        action="store_true",
+        help="the source comes from known hands: FILE.py of --arch is run, and a proof may let the source's own framework read it",
+    )
+    group.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="your own layers: a Python file that registers them; it is run"
     )
+
+
+def reading(options: argparse.Namespace, weights: str | None = None) -> dict[str, Any]:
+    """What the flags say of a source, as `read` takes it."""
+    return {
+        "weights": weights or options.weights,
+        "format": options.format,
+        "shapes": shapes(options.shape) or None,
+        "arch": options.arch,
+        "trust": options.trust,
+    }
 
 
 def load_plugins(paths: list[str]) -> None:

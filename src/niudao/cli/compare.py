@@ -21,6 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.model_argument(parser, "b", "the other")
     parser.add_argument("--weights", metavar="FILE", help="second file of A")
     parser.add_argument("--weights-b", metavar="FILE", help="second file of B")
+    parser.add_argument("--arch", metavar="NAME", help="whose weights A holds, where it is a PyTorch state dict (as in convert)")
+    parser.add_argument("--arch-b", metavar="NAME", help="whose weights B holds")
+    parser.add_argument("--trust", action="store_true", help="run the FILE.py that --arch names")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="your own layers: a Python file that registers them; it is run"
     )
@@ -40,7 +43,8 @@ def run(options: argparse.Namespace) -> Report | None:
     options.source = options.a
     with Progress(options, total=3) as progress:
         progress("reading")
-        a, b = read(options.a, weights=options.weights), read(options.b, weights=options.weights_b)
+        a = read(options.a, weights=options.weights, arch=options.arch, trust=options.trust)
+        b = read(options.b, weights=options.weights_b, arch=options.arch_b, trust=options.trust)
         feeds = None
         if options.feeds:
             from niudao.cli.feeds import load_feeds

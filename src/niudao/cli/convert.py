@@ -16,6 +16,8 @@ EXAMPLES = (
     "niudao convert net.json net.weights.h5 net.keras",
     "niudao convert deploy.prototxt net.caffemodel net.onnx",
     "niudao convert net.onnx net.prototxt",
+    "niudao convert resnet20.th net.keras --arch resnet20_cifar",
+    "niudao convert net.caffemodel net.safetensors",
     "niudao convert net.onnx net.keras --dry-run",
     "niudao convert net.onnx half.onnx --dtype float16 --report proof.html",
 )
@@ -42,7 +44,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     proof.add_argument("--samples", type=int, default=4, metavar="N", help="batch of the proof (default 4; a second run takes one)")
     proof.add_argument("--rtol", type=float, metavar="X", help="largest difference allowed, relative to the largest value (default 1e-4)")
-    proof.add_argument("--trust", action="store_true", help="let the source's own framework read the source too")
     proof.add_argument("--save", metavar="FILE.npz", help="keep a failing comparison, so that somebody else can run it")
 
 
@@ -63,10 +64,8 @@ def run(options: argparse.Namespace) -> Report | None:
         report = convert(
             paths[0],
             paths[-1],
-            weights=paths[1] if len(paths) == 3 else options.weights,
-            format=options.format,
+            **common.reading(options, paths[1] if len(paths) == 3 else None),
             to=options.to,
-            shapes=common.shapes(options.shape) or None,
             batch=options.batch,
             inputs=common.words(options.inputs),
             outputs=common.words(options.outputs),
@@ -74,7 +73,6 @@ def run(options: argparse.Namespace) -> Report | None:
             proof=not options.no_proof,
             force=options.force,
             dry_run=options.dry_run,
-            trust=options.trust,
             feeds=_feeds(options, paths) if options.feeds else None,
             layers=bool(options.report),
             samples=options.samples,
@@ -100,5 +98,5 @@ def _feeds(options: argparse.Namespace, paths: list[str]) -> dict[str, object]:
     from niudao.cli.feeds import load_feeds
     from niudao.formats import read
 
-    model = read(paths[0], weights=paths[1] if len(paths) == 3 else options.weights, format=options.format)
+    model = read(paths[0], **common.reading(options, paths[1] if len(paths) == 3 else None))
     return dict(load_feeds(model, options.feeds))

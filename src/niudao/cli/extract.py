@@ -34,9 +34,7 @@ def run(options: argparse.Namespace) -> Report | None:
         return convert(
             options.model,
             options.target,
-            weights=options.weights,
-            format=options.format,
-            shapes=common.shapes(options.shape) or None,
+            **common.reading(options),
             inputs=common.words(options.inputs),
             outputs=common.words(options.outputs),
             seed=options.seed,

@@ -9,7 +9,12 @@ from niudao.cli.progress import Progress
 from niudao.report import Report
 
 ISOLATED = True
-EXAMPLES = ("niudao inspect net.onnx", "niudao inspect net.keras --all --report cost.html", "niudao inspect weights.h5 --json")
+EXAMPLES = (
+    "niudao inspect net.onnx",
+    "niudao inspect net.keras --all --report cost.html",
+    "niudao inspect weights.h5 --json",
+    "niudao inspect resnet.pth",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +33,6 @@ def run(options: argparse.Namespace) -> Report | None:
         progress("reading")
         return inspect(
             options.model,
-            weights=options.second or options.weights,
-            format=options.format,
-            shapes=common.shapes(options.shape) or None,
+            **common.reading(options, options.second),
             top=None if options.all else options.top,
         )

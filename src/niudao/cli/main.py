@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "extract": ("models", "MODEL TARGET", "a named part of a network as a network"),
     "card": ("models", "MODEL", "how a picture becomes its input: show or set"),
     "formats": ("models", "", "what can be read and written"),
+    "zoo": ("models", "[list|show|build] [NAME] [TARGET]", "published architectures: facts, and seeded networks in any format"),
     "oracle": ("house", "[setup|check|remove|list] [NAME]", "real frameworks that check our work: set up, list, check, remove"),
     "doctor": ("house", "", "is everything installed"),
     "demo": ("house", "", "the main job on two shipped networks"),

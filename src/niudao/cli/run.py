@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> Report | None:
     common.load_plugins(options.plugin)
     with Progress(options, total=1) as progress:
         progress("reading")
-        model = read(options.model, weights=options.weights, format=options.format, shapes=common.shapes(options.shape) or None)
+        model = read(options.model, **common.reading(options))
         if Path(options.inputs[0]).suffix in (".npy", ".npz"):
             return _arrays(options, model)
         return _images(options, model)

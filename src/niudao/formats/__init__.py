@@ -1,6 +1,7 @@
 """One folder per format. A format reads a file into a model and writes a model into a file; nothing else crosses its wall.
 
-formats/__init__.py   the table of formats, detection by content, `read` and `write`
+formats/__init__.py   the table of formats, `read` and `write`
+formats/detection.py  which format a file is, by content
 formats/files.py      opening strangers' files, writing whole or not at all
 formats/convert.py    read, write, read back, run both, compare
 formats/<name>/       read.py  write.py  ops.py (the operator table)  native.py (run it in the real framework)
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from niudao.errors import ReadError, Refusal, UsageError, Where
-from niudao.formats import files
+from niudao.errors import Refusal, UsageError, Where
+from niudao.formats.detection import detect as detect
 from niudao.registry import Registry
 from niudao.report import Block, Report, Verdict
 
@@ -34,7 +35,7 @@ class Format:
         title: What people call it.
         extensions: File endings, the usual one first.
         package: Package that holds `read.py`, `write.py` and `native.py`.
-        sniff: `package.sniff:SNIFF(path, head)` decides by content; head is the first 4 KiB.
+        targets: The endings that the writer takes; empty where it takes them all.
         can_write: Whether there is a writer.
         layout: How the framework's images lie, "NHWC" or "NCHW".
         oracle: Module that runs the real framework, as people import it, or "".
@@ -44,12 +45,13 @@ class Format:
     title: str
     extensions: tuple[str, ...]
     package: str
+    targets: tuple[str, ...] = ()
     can_write: bool = True
     layout: str = "NCHW"
     oracle: str = ""
 
     def reader(self) -> Any:
-        """The function `read(path, *, weights, shapes) -> onnx_ir.Model`."""
+        """The function `read(path, *, weights, shapes) -> onnx_ir.Model`; PyTorch's takes `arch` and `trust` as well."""
         return import_module(f"{self.package}.read").read
 
     def writer(self) -> Any:
@@ -71,6 +73,16 @@ def _add(entry: Format) -> Format:
 ONNX = _add(Format("onnx", "ONNX", (".onnx",), "niudao.formats.onnx", oracle="onnxruntime"))
 CAFFE = _add(Format("caffe", "Caffe", (".prototxt", ".caffemodel", ".caffemodel.h5"), "niudao.formats.caffe", oracle="caffe"))
 KERAS = _add(Format("keras", "Keras", (".keras", ".h5", ".hdf5", ".json", ".py"), "niudao.formats.keras", layout="NHWC", oracle="keras"))
+PYTORCH = _add(
+    Format(
+        "pytorch",
+        "PyTorch",
+        (".pt2", ".safetensors", ".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar"),
+        "niudao.formats.pytorch",
+        targets=(".pt2", ".safetensors", ".py"),
+        oracle="torch",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,81 +102,27 @@ class WriteReport(Report):
         return [Verdict(True, "wrote " + ", ".join(self.files))]
 
 
-def detect(path: str | os.PathLike[str]) -> str:
-    """The format's name, by content; the ending only decides between texts.
-
-    Raises:
-        ReadError: Nothing we know, said with what it looks like.
-    """
-    path = Path(path)
-    with files.open_model(path) as f:
-        head = f.read(4096)
-    if not head:
-        raise ReadError(f"{path.name} is empty.", where=path, expected="a model file", got="0 bytes")
-    ending = path.suffix.lower()
-    caffe = import_module("niudao.formats.caffe.sniff")
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "caffe" if path.name.endswith(".caffemodel.h5") or caffe.holds_blobs(path) else "keras"
-    if head.startswith(b"PK\x03\x04"):
-        return _zip_format(path)
-    text = head.lstrip()
-    if text[:1] == b"{" and ending in (".json", ""):
-        return "keras"
-    if text[:1] == b"<":
-        raise ReadError(
-            f"{path.name} is an HTML or XML page, no model; a download may have failed.", where=path, got=repr(text[:40].decode("latin-1"))
-        )
-    if ending in (".prototxt", ".caffemodel") or caffe.looks_like_text(head) or (ending != ".onnx" and caffe.looks_like_binary(head)):
-        return "caffe"
-    if ending == ".onnx" or _looks_like_onnx(head):
-        return "onnx"
-    known = ", ".join(e for f in (ONNX, CAFFE, KERAS) for e in f.extensions[:2])
-    raise ReadError(
-        f"{path.name} holds no format that niudao reads.",
-        where=path,
-        expected=f"one of {known}",
-        got=f"a file that begins {head[:12]!r}",
-        next="niudao formats",
-    )
-
-
-def _zip_format(path: Path) -> str:
-    import zipfile
-
-    try:
-        with files.open_model(path) as f, zipfile.ZipFile(f) as z:
-            names = set(z.namelist()[:1000])
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as e:
-        raise ReadError(f"{path.name} is a damaged zip archive: {e}.", where=path) from e
-    if "config.json" in names:
-        return "keras"
-    raise ReadError(
-        f"{path.name} is a zip archive without a Keras model in it.",
-        where=path,
-        expected="config.json and model.weights.h5",
-        got=", ".join(sorted(names)[:4]) or "an empty archive",
-    )
-
-
-def _looks_like_onnx(head: bytes) -> bool:
-    """A ModelProto begins with its IR version (field 1, a small number)."""
-    return len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 0x20
-
-
 def read(
     source: str | os.PathLike[str] | bytes | Any,
     *,
     weights: str | os.PathLike[str] | None = None,
     format: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    arch: str | None = None,
+    trust: bool = False,
+    example_inputs: Sequence[Any] = (),
 ) -> ir.Model:
-    """Read a network file of any known format.
+    """Read a network of any known format.
 
     Args:
-        source: A path (of a file, or of a folder with one network in it), the bytes of an ONNX file, or an `onnx.ModelProto`.
+        source: A path (of a file, or of a folder with one network in it), the bytes of an ONNX file, an `onnx.ModelProto`, or a live
+            `torch.nn.Module`.
         weights: The second file of a format that has two; found beside the first one if left out.
         format: Name of the format; found by content if left out.
         shapes: Input name -> shape, for what the file leaves open.
+        arch: What the weights of a PyTorch state dict belong to: a name of the zoo, or `FILE.py:FACTORY`, which needs `trust`.
+        trust: The source comes from known hands: the file that `arch` names may be run.
+        example_inputs: What a live module is called with, as torch tensors; the first axis becomes the free batch.
 
     Returns:
         The model, at the pinned opset, channels first, in inference mode, with the source's names kept.
@@ -176,18 +134,34 @@ def read(
     from niudao.formats import sidecar
     from niudao.ir.validate import validate
 
+    if is_module(source):
+        model: ir.Model = import_module(f"{PYTORCH.package}.read").read_module(source, example_inputs)
+        validate(model, where=Where(file=type(source).__name__))
+        return model
     if not isinstance(source, (str, os.PathLike)):
         name = format or "onnx"
         if name != "onnx":
             raise UsageError(f"a {name} model is read from a path.", got=type(source).__name__)
-        model: ir.Model = ONNX.reader()(source, weights=None, shapes=shapes)
-    else:
-        source = in_folder(Path(source))
-        name = format or detect(source)
-        model = FORMATS[name].reader()(Path(source), weights=Path(weights) if weights is not None else None, shapes=shapes)
-        sidecar.apply(model, Path(source))
-    validate(model, where=Where(file=str(source)) if isinstance(source, (str, os.PathLike)) else Where(file="model"))
+        model = ONNX.reader()(source, weights=None, shapes=shapes)
+        validate(model, where=Where(file="model"))
+        return model
+    source = in_folder(Path(source))
+    name = format or detect(source)
+    own = {"arch": arch, "trust": trust} if name == "pytorch" else {}
+    if arch and not own:
+        raise UsageError(
+            f"{source.name} is a {FORMATS[name].title} file, which says itself what network it holds.", next="leave --arch out"
+        )
+    model = FORMATS[name].reader()(source, weights=Path(weights) if weights is not None else None, shapes=shapes, **own)
+    sidecar.apply(model, source)
+    validate(model, where=Where(file=str(source)))
     return model
+
+
+def is_module(source: Any) -> bool:
+    """Whether this is a live `torch.nn.Module`; answered without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)
 
 
 def in_folder(path: Path) -> Path:
@@ -220,6 +194,23 @@ def format_for(path: str | os.PathLike[str], format: str | None = None) -> Forma
     raise UsageError(f"no format has the ending {ending!r}.", where=Where(file=str(path)), expected=known, next="name one with --to")
 
 
+def target_for(path: str | os.PathLike[str], format: str | None = None) -> Format:
+    """The format to write a path in, which takes its ending.
+
+    Raises:
+        UsageError: No format has this ending, or the one that has it is only read.
+    """
+    entry = format_for(path, format)
+    if not entry.can_write:
+        raise UsageError(f"{entry.title} files are read, not written.")
+    if entry.targets and not Path(path).name.lower().endswith(entry.targets):
+        ending = Path(path).suffix or "no ending"
+        raise UsageError(
+            f"a {entry.title} network is not written as {ending}.", where=Where(file=str(path)), expected=", ".join(entry.targets)
+        )
+    return entry
+
+
 def write(
     model: ir.Model,
     path: str | os.PathLike[str],
@@ -241,9 +232,7 @@ def write(
         Unsupported: Nodes that the format cannot express, all of them; nothing was written.
         WriteError: The target cannot be written; what was there is untouched.
     """
-    entry = format_for(path, format)
-    if not entry.can_write:
-        raise UsageError(f"{entry.title} files are read, not written.")
+    entry = target_for(path, format)
     report: WriteReport = entry.writer()(model, Path(path), weights=Path(weights) if weights is not None else None, **options)
     return report
 

@@ -26,6 +26,7 @@ class ConvertReport(Report):
         parameters: Number of trained numbers in the network.
         size: Bytes of the files written.
         proof: The comparison, or None where it was not asked for.
+        raised: What the source spelt out and is one operator again, each proven by itself.
         rewrites: Exact rewrites that the target needed.
         refused: Nodes that the target cannot express (a dry run lists them; otherwise they are an error).
         card: Input name -> input card; classes: how many class names travel.
@@ -43,6 +44,7 @@ class ConvertReport(Report):
     files: tuple[str, ...] = ()
     size: int = 0
     proof: CompareReport | None = None
+    raised: tuple[str, ...] = ()
     rewrites: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     card: dict[str, dict[str, Any]]
@@ -74,6 +76,8 @@ class ConvertReport(Report):
             )
             rows = tuple((r.node, r.op, r.attribute, r.reason, ", ".join(r.targets) or None, r.rewrite) for r in self.refused)
             blocks.append(Table(columns, rows, title=f"What {self.target_format} cannot express"))
+        if self.raised:
+            blocks.append(Text(f"As one operator again: {'; '.join(self.raised)}", level="note"))
         if self.rewrites:
             blocks.append(Table((Column("exact rewrite"), Column("layers")), _grouped(self.rewrites), title="What was rewritten", top=5))
         if self.proof is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from niudao.errors import Unsupported, UsageError
-from niudao.formats import files, format_for, read, write
+from niudao.formats import files, read, target_for, write
 from niudao.formats.conversion import ConvertReport, cards_of
 from niudao.formats.extract import extract, set_batch
 from niudao.formats.prove import Progress, prove, source_runner
@@ -18,18 +18,21 @@ from niudao.ir import card
 from niudao.ir.compare import CompareReport, ModelRunner
 from niudao.ir.compare import compare as compare_runners
 from niudao.ir.cost import cost
+from niudao.ir.passes.raising import raise_all
 
 PathLike = str | os.PathLike[str]
 
 
 def convert(
-    source: PathLike | ir.Model,
+    source: PathLike | ir.Model | Any,
     target: PathLike,
     *,
     weights: PathLike | None = None,
     format: str | None = None,
     to: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    arch: str | None = None,
+    example_inputs: Sequence[Any] = (),
     batch: int | str | None = None,
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
@@ -49,12 +52,14 @@ def convert(
     """Convert a network file and prove that the result is the same network.
 
     Args:
-        source: Path of the source, or a model in memory.
+        source: Path of the source, a model in memory, or a live `torch.nn.Module`.
         target: Path of the target; the ending decides the format unless `to` does.
         weights: Second file of the source.
         format: The source's format, where the content does not say.
         to: The target's format.
         shapes: Input name -> shape, for what the source leaves open.
+        arch: What a state dict belongs to, as in `read`.
+        example_inputs: What a live module is called with.
         batch: New first dimension of every input: a number, or "dynamic".
         inputs: Names of values or layers to start from; empty for the network's inputs.
         outputs: Names of values or layers to end with; empty for the network's outputs.
@@ -62,7 +67,7 @@ def convert(
         proof: Compare source and target before the target gets its name.
         force: Keep the target although the numbers differ.
         dry_run: Say what the target cannot express, and write nothing.
-        trust: Run the source in its own framework too. That framework reads the file itself, so only for files from known hands.
+        trust: Run the source in its own framework too, and the file that `arch` names. Only for files from known hands.
         feeds: Inputs for the proof, in our layout; seeded ones from the input card otherwise.
         layers: Measure and list every layer, for a report that people look at.
         samples: Batch of the proof.
@@ -77,11 +82,12 @@ def convert(
     Raises:
         ReadError, Unsupported, WriteError, UsageError: As `read` and `write`. The target is then untouched.
     """
-    entry = format_for(target, to)
-    if not entry.can_write:
-        raise UsageError(f"{entry.title} files are read, not written.")
+    entry = target_for(target, to)
     progress("reading")
-    original = source if isinstance(source, ir.Model) else read(source, weights=weights, format=format, shapes=shapes)
+    if isinstance(source, ir.Model):
+        original = source
+    else:
+        original = read(source, weights=weights, format=format, shapes=shapes, arch=arch, trust=trust, example_inputs=example_inputs)
     model = original
     if inputs or outputs:
         model = extract(model, inputs, outputs)
@@ -90,6 +96,10 @@ def convert(
     if dtype not in (None, "float16", "float32"):
         raise UsageError(f"unknown --dtype {dtype!r}.", expected="float16 or float32")
     reference = model
+    raised: tuple[str, ...] = ()
+    if card.get_source(original).get("format") == "onnx" and entry.name != "onnx":  # exporters spell out what targets have layers for
+        model = model.clone()
+        raised = raise_all(model).changes
     if dtype == "float16":
         from niudao.ir.passes.convert_float16 import convert_float16
 
@@ -98,7 +108,7 @@ def convert(
     origin = card.get_source(original)
     expense = cost(model)
     facts: dict[str, Any] = {
-        "source": "a model in memory" if isinstance(source, ir.Model) else str(source),
+        "source": called(source),
         "target": str(target),
         "source_format": str(origin.get("format", "model")),
         "source_version": str(origin.get("version", "")),
@@ -108,6 +118,7 @@ def convert(
         "cost": expense if layers else None,
         "card": cards_of(model),
         "classes": len(card.get_classes(model)),
+        "raised": (*card.get_raised(original), *raised),
         "notes": card.get_notes(original),
     }
     progress("checking")
@@ -131,6 +142,13 @@ def convert(
     size = sum(Path(f).stat().st_size for f in kept if Path(f).is_file())
     ok = comparison is None or comparison.same
     return ConvertReport(ok=ok, files=kept, size=size, proof=comparison, rewrites=written.rewrites, **facts)
+
+
+def called(source: Any) -> str:
+    """What a report calls a source."""
+    if isinstance(source, (str, os.PathLike)):
+        return str(source)
+    return "a model in memory" if isinstance(source, ir.Model) else type(source).__name__
 
 
 class _Keep:
@@ -184,9 +202,6 @@ def compare(
         Per output the differences, and the first layer that diverges.
     """
     models = [m if isinstance(m, ir.Model) else read(m, weights=w) for m, w in zip((a, b), weights, strict=True)]
-    names = names or (
-        "a model in memory" if isinstance(a, ir.Model) else str(a),
-        "a model in memory" if isinstance(b, ir.Model) else str(b),
-    )
+    names = names or (called(a), called(b))
     runners = [ModelRunner(m, name=f"{n} in ONNX Runtime") for m, n in zip(models, names, strict=True)]
     return compare_runners(runners[0], runners[1], feeds=feeds, samples=samples, seed=seed, rtol=rtol)

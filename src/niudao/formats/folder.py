@@ -6,9 +6,11 @@ from pathlib import Path
 
 from niudao.errors import ReadError
 
-_STRUCTURE = (".onnx", ".keras", ".prototxt", ".h5", ".hdf5", ".json", ".caffemodel")
+_STRUCTURE = (".onnx", ".keras", ".pt2", ".prototxt", ".h5", ".hdf5", ".json", ".caffemodel", ".safetensors", ".pth", ".pt", ".th")
 """Endings that name a network, those that need no partner first; a weights file counts only where nothing else does."""
 _USUAL = ("deploy.prototxt", "model.json")
+_HUB = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+"""What lies beside config.json in a folder as model hubs hand them out."""
 _BESIDE = (".card.json", ".caffemodel.h5", ".weights.h5")
 
 
@@ -22,7 +24,8 @@ def network_in(folder: Path) -> Path:
         names = sorted(p.name for p in folder.iterdir() if p.is_file())
     except OSError as e:
         raise ReadError(f"the folder {folder.name} cannot be read: {e.strerror or e}.", where=folder) from e
-    for usual in _USUAL:
+    named_alike: tuple[str, ...] = (*_USUAL, *(_HUB if "config.json" in names else ()))
+    for usual in named_alike:
         if usual in names:
             return folder / usual
     found = [n for e in _STRUCTURE for n in names if n.lower().endswith(e) and not n.lower().endswith(_BESIDE)]

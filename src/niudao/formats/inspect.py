@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,7 +67,11 @@ class InspectReport(Report):
         if self.cost is None:
             rows = tuple((t.name, "x".join(map(str, t.shape)) or "scalar", t.dtype) for t in self.tensors)
             note = "weights without a topology: a network cannot be built from them alone"
-            return [Verdict(None, head, note), Table((Column("tensor"), Column("shape"), Column("type")), rows, top=self.top)]
+            numbers = sum(prod(d for d in t.shape if isinstance(d, int)) for t in self.tensors)
+            title = f"{len(self.tensors)} tensors, {numbers:,} numbers, {self.bytes:,} bytes"
+            columns = (Column("tensor"), Column("shape"), Column("type"))
+            said = [Text(n, level="note") for n in self.notes]
+            return [Verdict(None, head, note), *said, Table(columns, rows, title=title, top=self.top)]
         c = self.cost
         blocks: list[Block] = [Verdict(None, f"{head}   {c.params:,} parameters, {self.bytes:,} bytes")]
         facts = [(f"input {n}", describe_card(f)) for n, f in self.card.items()]
@@ -93,6 +98,8 @@ def inspect(
     weights: str | os.PathLike[str] | None = None,
     format: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    arch: str | None = None,
+    trust: bool = False,
     top: int | None = 20,
 ) -> InspectReport:
     """What is in a model, and what it costs.
@@ -102,6 +109,8 @@ def inspect(
         weights: Second file of a format that has two.
         format: The format, where the content does not say.
         shapes: Input name -> shape, for what the file leaves open.
+        arch: What a state dict belongs to, as in `read`; without it its tensors are listed.
+        trust: As in `read`.
         top: How many layers a terminal shows; None for all.
 
     Raises:
@@ -113,28 +122,39 @@ def inspect(
     name = format or detect(path)
     size = path.stat().st_size
     try:
-        model = read(path, weights=weights, format=name, shapes=shapes)
+        model = read(path, weights=weights, format=name, shapes=shapes, arch=arch, trust=trust)
     except ReadError:
-        tensors = _bare_weights(path, name)
-        if not tensors:
+        found = _bare_weights(path, name) if arch is None else None
+        if found is None:
             raise
-        return InspectReport(path=str(path), format=name, version="", bytes=size, tensors=tensors, card={}, operators={}, top=top)
-    found = card.get_source(model).get("weights") if name == "caffe" else None  # the reader's own word, of no other format's files
-    partner = Path(weights) if weights is not None else path.with_name(str(found)) if found else None
+        version, tensors, notes = found
+        facts: dict[str, Any] = {"format": name, "version": version, "bytes": size, "tensors": tensors, "notes": notes}
+        return InspectReport(path=str(path), card={}, operators={}, top=top, **facts)
+    stated = card.get_source(model).get("weights") if name == "caffe" else None  # the reader's own word, of no other format's files
+    partner = Path(weights) if weights is not None else path.with_name(str(stated)) if stated else None
     if partner is not None and partner.name != path.name and partner.is_file():
         size += partner.stat().st_size
     return _of_model(model, str(path), size, top)
 
 
-def _bare_weights(path: Path, name: str) -> tuple[Tensor, ...]:
-    if name != "keras":
-        return ()
-    from niudao.formats.keras.opening import tensors
-
+def _bare_weights(path: Path, name: str) -> tuple[str, tuple[Tensor, ...], tuple[str, ...]] | None:
+    """Container, tensors and notes of a file that holds weights without a network; None if it is none."""
+    version = ""
+    notes: tuple[str, ...] = ()
+    found: tuple[tuple[str, tuple[int, ...], str], ...] = ()
     try:
-        return tuple(Tensor(n, tuple(shape), dtype) for n, shape, dtype in tensors(path))
+        if name == "keras":
+            from niudao.formats.keras.opening import tensors
+
+            found = tuple(tensors(path))
+        elif name == "pytorch":
+            from niudao.formats.pytorch.bare import bare
+
+            facts = bare(path)
+            version, found, notes = facts.version, facts.tensors, facts.notes
     except ReadError:
-        return ()
+        return None
+    return (version, tuple(Tensor(n, tuple(shape), dtype) for n, shape, dtype in found), notes) if found else None
 
 
 def _of_model(model: ir.Model, path: str, size: int, top: int | None) -> InspectReport:

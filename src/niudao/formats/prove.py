@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.errors import RunError
-from niudao.formats import FORMATS, Format, read, write
+from niudao.formats import FORMATS, Format, is_module, read, write
 from niudao.formats.oracles import OverBudget
 from niudao.ir import card
 from niudao.ir.compare import CompareReport, ModelRunner, Runner
@@ -23,15 +24,17 @@ Progress = Callable[[str], None]
 PathLike = str | os.PathLike[str]
 
 
-def source_runner(source: PathLike | ir.Model, model: ir.Model, *, trust: bool) -> Runner:
+def source_runner(source: PathLike | ir.Model | Any, model: ir.Model, *, trust: bool) -> Runner:
+    """What runs the source: a live module in torch, a trusted file in its own framework, else our reading of it."""
+    if is_module(source):
+        runner: Runner = import_module("niudao.formats.pytorch.native").ModuleRunner(source, model)
+        return runner
     native = None if isinstance(source, ir.Model) or not trust else native_runner(Path(source), model)
     return native or ModelRunner(model, name="ONNX Runtime, as niudao reads the source")
 
 
 def native_runner(path: Path, model: ir.Model) -> Runner | None:
     """The file in its own framework, or None where that is not installed or would misread this generation of the format."""
-    from importlib import import_module
-
     entry = FORMATS[str(card.get_source(model).get("format", "onnx"))] if card.get_source(model).get("format") in FORMATS else None
     if entry is None or not entry.oracle or entry.name == "onnx":
         return None
@@ -102,12 +105,8 @@ def prove(
         RunError: The framework refuses the file, or dies on it: then the conversion is no good, whatever we read in it.
     """
     progress("reading back")
-    if draft.suffix == ".py":
-        back = _twin(model, entry)
-        target: Runner = ModelRunner(back, name=f"ONNX Runtime, on a {entry.title} archive of the same layers; the source text was not run")
-    else:
-        back = read(draft, format=entry.name)
-        target = ModelRunner(back, name=f"ONNX Runtime, as niudao reads the {entry.title} file back")
+    back, what = _read_back(model, draft, entry)
+    target: Runner = ModelRunner(back, name=f"ONNX Runtime, {what}")
     native = _target_native(draft, entry, back)
     progress("comparing")
     result = compare_runners(source, target, feeds=feeds, samples=samples, seed=seed, rtol=rtol, layers=layers)
@@ -120,6 +119,16 @@ def prove(
         said = f"{native.name} could not judge the file: {e.message} The file read back is the proof."
         return replace(result, notes=(*result.notes, said))
     return replace(real, layers=result.layers)
+
+
+def _read_back(model: ir.Model, draft: Path, entry: Format) -> tuple[ir.Model, str]:
+    """What we read in a file of ours, and how."""
+    if entry.name == "pytorch" and draft.suffix != ".pt2":  # source that this process wrote is no stranger's
+        source = draft.with_suffix(".py")
+        return read(draft, format=entry.name, arch=str(source), trust=True), "as niudao reads what the source builds"
+    if draft.suffix == ".py":
+        return _twin(model, entry), f"on a {entry.title} archive of the same layers; the source text was not run"
+    return read(draft, format=entry.name), f"as niudao reads the {entry.title} file back"
 
 
 def _twin(model: ir.Model, entry: Format) -> ir.Model:
@@ -137,7 +146,5 @@ def _twin(model: ir.Model, entry: Format) -> ir.Model:
 def _target_native(draft: Path, entry: Format, back: ir.Model) -> Runner | None:
     if not entry.oracle or entry.name == "onnx":
         return None
-    from importlib import import_module
-
     native = import_module(f"{entry.package}.native")
     return _NativeRunner(native, draft, back) if native.available(draft) else None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,21 @@ MAX_BYTES = 16 << 20
 def path_for(model: Path) -> Path:
     """Where the card of a model file lies."""
     return model.with_name(f"{model.stem.removesuffix('.caffemodel')}.card.json")  # net.caffemodel.h5 is one ending
+
+
+def write(model: ir.Model, path: Path) -> Path | None:
+    """Write the card of a model that is written at `path`, where it holds more than every reader knows.
+
+    Returns:
+        The card's path, None where there was nothing to say.
+    """
+    cards, classes = card.get_cards(model), card.get_classes(model)
+    if not classes and not any(_says_much(c) for c in cards.values()):
+        return None
+    plain = {n: {k: v for k, v in asdict(c).items() if v not in (None, ())} for n, c in cards.items()}
+    target = path_for(path)
+    target.write_text(json.dumps({"card": plain, "classes": classes}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return target
 
 
 def apply(model: ir.Model, path: Path) -> None:

@@ -118,8 +118,11 @@ class Builder:
         """
         layer = self.layer if layer is None else layer
         attrs = {k: plain(v) for k, v in attributes.items() if v is not None}
+        given = list(inputs)
+        while given and given[-1] is None:  # an empty name at the end is legal, and ONNX Runtime 1.32 crashes on some
+            given.pop()
         node = ir.node(
-            op_type, list(inputs), attributes=attrs, domain=domain, num_outputs=outputs, name=self.unique(name or layer or op_type.lower())
+            op_type, given, attributes=attrs, domain=domain, num_outputs=outputs, name=self.unique(name or layer or op_type.lower())
         )
         if layer:
             node.metadata_props[card.LAYER] = layer

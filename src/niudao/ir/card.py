@@ -139,6 +139,12 @@ def get_notes(model: ir.Model) -> tuple[str, ...]:
     return tuple(str(n) for notes in found if isinstance(notes, list) for n in notes)
 
 
+def get_raised(model: ir.Model) -> tuple[str, ...]:
+    """What the reader raised: chains of small operators that are one operator again, a sentence a kind."""
+    found = get_source(model).get("raised")
+    return tuple(str(n) for n in found) if isinstance(found, list) else ()
+
+
 def get_layout(value: ir.Value) -> tuple[int, ...] | None:
     """The permutation that takes the source's array to ours, `ours = source.transpose(perm)`; None where they are the same."""
     data = get_json(value.metadata_props, LAYOUT)

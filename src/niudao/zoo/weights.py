@@ -15,10 +15,11 @@ def initialise(network: nn.Module, head: str, size: tuple[int, int, int], seed: 
     """Give a network He weights, measured batch statistics and centred logits, all from a seed, and put it into evaluation mode.
 
     Scales and shifts of BatchNormalization are random, shifts mostly above zero: so little is cut off that differences between pictures
-    outlive a hundred layers and rounding does not; biases are moved to the same end. A layer whose block names it as `residual_end` adds less than the shortcut
-    beside it, as in trained networks, so that depth does not blow numbers up. One pass over seeded pictures of three kinds (noise
-    about zero, noise in 0..1, slow changes) then sets the running means and variances to what the layers really give, and the last
-    layer so that answers tell pictures of one kind apart: what all pictures of a kind share is taken out of it.
+    outlive a hundred layers and rounding does not; biases are moved to the same end. A layer whose block names it as `residual_end`
+    adds less than the shortcut beside it, as in trained networks, so that depth does not blow numbers up. One pass over seeded
+    pictures of three kinds (noise about zero, noise in 0..1, slow changes) then sets the running means and variances to what the
+    layers really give, and the last layer so that answers tell pictures of one kind apart: what all pictures of a kind share is
+    taken out of it.
 
     Args:
         network: An image classifier on the CPU.

@@ -11,9 +11,7 @@ Caffe itself is not needed. What Caffe cannot express is refused by name, everyt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +160,8 @@ def _write_extras(model: ir.Model, draft: Path, stem: str) -> list[str]:
     """The card, the mean and the class names; the names of the files."""
     cards, classes = card.get_cards(model), card.get_classes(model)
     written: list[str] = []
-    if classes or any(set(c.missing()) != {"order", "range", "scale", "mean", "std", "resize"} for c in cards.values()):
-        plain = {n: {k: v for k, v in asdict(c).items() if v not in (None, ())} for n, c in cards.items()}
-        target = sidecar.path_for(draft.with_name(f"{stem}.prototxt"))
-        target.write_text(json.dumps({"card": plain, "classes": classes}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        written.append(target.name)
+    beside = sidecar.write(model, draft.with_name(f"{stem}.prototxt"))
+    written += [beside.name] if beside is not None else []
     first = model.graph.inputs[0] if model.graph.inputs else None
     mean = _mean(cards[first.name], first) if first is not None and first.name in cards else None
     if mean is not None:

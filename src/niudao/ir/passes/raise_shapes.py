@@ -20,7 +20,7 @@ from niudao.ir.passes.fold_constants import fold_constants
 from niudao.ir.passes.infer_shapes import Elements, infer_shapes, known_elements
 from niudao.ir.passes.proving import Tally, apply
 from niudao.ir.passes.remove_dead import remove_dead
-from niudao.ir.passes.remove_identity import remove_identity
+from niudao.ir.passes.remove_identity import remove_idle
 
 Known = dict[str, tuple[Elements, tuple[int, ...]]]
 
@@ -53,7 +53,7 @@ def sweep(model: ir.Model, tally: Tally) -> Result:
         if apply(model, _rules(known_elements(model)), tally):
             infer_shapes(model)
             done = done + Result(True)
-        done = done + remove_identity(model, dropout=False)
+        done = done + remove_idle(model, dropout=False)
         total = total + done
         if not done.modified:
             break

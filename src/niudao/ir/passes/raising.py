@@ -9,7 +9,7 @@ from niudao.ir.passes.infer_shapes import infer_shapes
 from niudao.ir.passes.proving import Tally, apply
 from niudao.ir.passes.raise_frozen import RULES as FROZEN
 from niudao.ir.passes.remove_dead import remove_dead
-from niudao.ir.passes.remove_identity import remove_identity
+from niudao.ir.passes.remove_identity import remove_idle
 
 _ROUNDS = 3
 """Raised operators are part of others (Softplus of Mish); a sweep goes forward, so that two rounds mostly do."""
@@ -37,6 +37,6 @@ def raise_all(model: ir.Model) -> Result:
         raised = True
         infer_shapes(model)
     if apply(model, FROZEN, tally) or raised:
-        shapes = shapes + remove_identity(model, dropout=False)
+        shapes = shapes + remove_idle(model, dropout=False)
         infer_shapes(model)
     return shapes + remove_dead(model) + tally.result()

@@ -13,8 +13,13 @@ from niudao.ir.passes.edit import Edit, array, graphs
 
 
 @PASSES.register("remove_identity")
-def remove_identity(model: ir.Model, *, dropout: bool = True) -> Result:
-    """Take out Identity, Dropout in inference, and every Cast, Reshape, Transpose, Pad, Slice ... that gives back its input.
+def remove_identity(model: ir.Model) -> Result:
+    """Take out whatever gives back its input in inference, Dropout as well; see `remove_idle`."""
+    return remove_idle(model, dropout=True)
+
+
+def remove_idle(model: ir.Model, *, dropout: bool) -> Result:
+    """Take out Identity and every Cast, Reshape, Transpose, Pad, Slice ... that gives back its input.
 
     Args:
         model: The model, changed in place.

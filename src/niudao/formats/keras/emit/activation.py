@@ -210,7 +210,8 @@ def clip(net: Net, x: Tensor, low: float | None, high: float | None) -> Tensor:
     if low == 0 and (high is None or high > 0):
         return relu(net, x, high)
     if low is not None and high is not None and high <= low:
-        refuse("its upper bound is not above its lower bound")
+        net.note("clip to one number written as a relu cut at 0")  # where the bounds cross, the upper one holds
+        return relu(net, x, 0.0) if high == 0 else scale(net, relu(net, x, 0.0, "_zero"), 1, high)
     if any(b is not None and abs(b) > _FAR for b in (low, high)):
         refuse("bounds so far from zero cannot be shifted exactly", rewrite="clip at 0, or leave the bound out")
     net.note("clip written as a shifted relu")

@@ -1,0 +1,107 @@
+"""A model as torch's exported program, saved as .pt2."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from niudao.errors import WriteError
+from niudao.formats.pytorch import extra
+from niudao.ir import card, probe
+
+
+def save(model: ir.Model, network: Any, path: Path) -> list[str]:
+    """Export a network made of a model by `to_module`, and write it.
+
+    Args:
+        model: The model.
+        network: What `to_module` made of it, in eval mode.
+        path: Where the .pt2 goes.
+
+    Returns:
+        What a person should know: which free axes became numbers.
+
+    Raises:
+        WriteError: torch.export does not take the network.
+    """
+    import torch
+
+    arguments = tuple(torch.from_numpy(a) for a in _examples(model))
+    notes: list[str] = []
+    with _quiet():
+        program = None
+        for axes in dict.fromkeys((_free(model), _batch_only(model), ())):
+            try:
+                program = torch.export.export(network, arguments, dynamic_shapes=_dynamic(model, axes), strict=False)
+            except Exception as e:  # torch.export raises many kinds where an axis turns out not to be free
+                reason = " ".join(str(e).split())[:300]
+                continue
+            fixed = sorted({f"{model.graph.inputs[i].name} axis {a}" for i, a, _ in set(_free(model)) - set(axes)})
+            notes += [f"torch.export fixed {', '.join(fixed)}: the network's graph computes with the number"] if fixed else []
+            break
+        if program is None:
+            raise WriteError("torch.export does not take this network.", where=path, got=reason)
+        with path.open("wb") as file:
+            torch.export.save(program, file, extra_files={extra.NAME: extra.text_of(model)})
+    return notes
+
+
+Axis = tuple[int, int, str]
+"""Input, axis, symbol."""
+
+
+def _free(model: ir.Model) -> tuple[Axis, ...]:
+    found = []
+    for i, value in enumerate(model.graph.inputs):
+        for axis, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int):
+                found.append((i, axis, dim.value or f"any_{i}_{axis}"))
+    return tuple(found)
+
+
+def _batch_only(model: ir.Model) -> tuple[Axis, ...]:
+    return tuple(a for a in _free(model) if a[1] == 0)
+
+
+def _dynamic(model: ir.Model, axes: tuple[Axis, ...]) -> tuple[dict[int, Any], ...]:
+    import torch
+
+    symbols = {name: torch.export.Dim(f"d{k}_{_word(name)}", min=1) for k, name in enumerate(dict.fromkeys(a[2] for a in axes))}
+    return tuple({axis: symbols[name] for j, axis, name in axes if j == i} for i in range(len(model.graph.inputs)))
+
+
+def _word(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
+
+
+def _examples(model: ir.Model) -> list[np.ndarray[Any, Any]]:
+    """Inputs to export with: batches of two, since torch takes a size of one for a constant."""
+    inputs = {}
+    for value in model.graph.inputs:
+        dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
+        inputs[value.name or ""] = (dtype, tuple(d if isinstance(d, int) else d.value for d in value.shape or ()))
+    drawn, _ = probe.draw(inputs, card.get_cards(model), probe.vocabulary(model), 2, np.random.default_rng(0))
+    return list(drawn.values())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export talks of its own insides."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch._export")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

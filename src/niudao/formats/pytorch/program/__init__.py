@@ -1,0 +1,1 @@
+"""Networks of PyTorch as Programs: from .pt2 files, live modules and TorchScript."""
