@@ -5,10 +5,10 @@
 Each network of the zoo is built in torch (seeded weights, randomised BatchNormalization statistics), counted (parameters and
 multiply-adds against the published integers of `niudao zoo show`), written in each target, read back, and turned into a torch
 module again. Differences are relative to the largest logit, at batch 2: "back" is the file read by us against the network as we
-read it from torch, both in ONNX Runtime; "torch" the file as a torch module again against the original module, both in torch; "real"
+read it from torch, both in ONNX Runtime; "torch" the file as a torch module again against the original module, both in torch in float64; "real"
 the target's own framework against the original module in torch: Caffe 1.0 (`niudao oracle setup caffe`), Keras 3 in another Python,
-torch in a process of its own, ONNX Runtime. "rounding" is the original in float32 against itself in float64: no two runtimes can agree
-better. Exit code 3 above 1e-5 (back, torch), above 1e-4 (real), or where a count differs.
+torch in a process of its own, ONNX Runtime. "rounding" is the original in float32 against itself in float64: other orders of the
+same sums cannot agree better. Exit code 3 above 1e-5 (back, torch), above 1e-4 (real), or where a count differs.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def through(name: str, keras: RealKeras | None) -> list[dict[str, object]]:
                 row["seconds"] = f"{seconds + time.perf_counter() - start:.1f}"
                 got = nd.run(written, {written.graph.inputs[0].name: x}, optimize=False)
                 row["back"] = f"{relative(list(got.values()), read):.1e}"
-                again = to_module(written).eval()
+                again = to_module(written).double()
                 with torch.no_grad():
-                    row["torch"] = f"{relative([again(torch.from_numpy(x)).numpy()], want):.1e}"
+                    row["torch"] = f"{relative([again(torch.from_numpy(x).double()).numpy()], [exact]):.1e}"
                 del again, got
                 row["framework"], real = in_framework(path, written, x, want, keras, folder)
                 row["real"] = "" if real is None else f"{real:.1e}"

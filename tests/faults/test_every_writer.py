@@ -12,7 +12,8 @@ import pytest
 
 from niudao.formats import FORMATS
 
-ENDINGS = [e for _, f in FORMATS.items() if f.can_write for e in f.extensions if e != ".hdf5"] + [".onnx+data"]
+WRITTEN = dict.fromkeys(e for _, f in FORMATS.items() if f.can_write for e in f.targets or f.extensions if e != ".hdf5")
+ENDINGS = [*WRITTEN, ".onnx+data"]
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked and killed here, which this system cannot")

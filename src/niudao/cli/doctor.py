@@ -62,7 +62,7 @@ class DoctorReport(Report):
 OPTIONAL = (
     ("keras", "keras", "running Keras files in Keras itself"),
     ("tensorflow-cpu", "tensorflow", "Keras on TensorFlow"),
-    ("torch", "torch", "Keras on PyTorch"),
+    ("torch", "torch", "networks of PyTorch: --arch, TorchScript, writing, tuning; Keras on PyTorch"),
 )
 
 

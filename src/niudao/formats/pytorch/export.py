@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -48,10 +49,18 @@ def save(model: ir.Model, network: Any, path: Path) -> list[str]:
             break
         if program is None:
             raise WriteError("torch.export does not take this network.", where=path, got=reason)
-        with path.open("wb") as file:
-            torch.export.save(program, file, extra_files={extra.NAME: extra.text_of(model)})
+        for node in program.graph.nodes:
+            for told in _TRACES:
+                node.meta.pop(told, None)
+        held = io.BytesIO()  # torch's own writer ends the process where a disk is full
+        torch.export.save(program, held, extra_files={extra.NAME: extra.text_of(model)})
+    with path.open("wb") as file:
+        file.write(held.getbuffer())
     return notes
 
+
+_TRACES = ("stack_trace", "from_node", "source_fn_stack", "torch_fn")
+"""What torch.export notes of this machine and this run: paths, and numbers that differ every time."""
 
 Axis = tuple[int, int, str]
 """Input, axis, symbol."""
