@@ -55,9 +55,13 @@ class Tally:
 
     def result(self) -> Result:
         """One line for each kind."""
-        done = [f"raised {n} {op} (proven to {self.worst[op]:.0e})" for op, n in sorted(self.raised.items())]
+        done = [f"raised {n} {op} (proven {_exactness(self.worst[op])})" for op, n in sorted(self.raised.items())]
         left = [f"left {len(names)} {op}: {why}" for (op, why), names in sorted(self.left.items())]
         return Result(bool(self.raised), (*done, *left))
+
+
+def _exactness(error: float) -> str:
+    return f"to {error:.0e}" if error else "exactly"
 
 
 def apply(model: ir.Model, rules: Rules, tally: Tally) -> bool:
