@@ -5,10 +5,10 @@
 Each network of the zoo is built in torch (seeded weights, randomised BatchNormalization statistics), counted (parameters and
 multiply-adds against the published integers of `niudao zoo show`), written in each target, read back, and turned into a torch
 module again. Differences are relative to the largest logit, at batch 2: "back" is the file read by us against the network as we
-read it from torch, both in ONNX Runtime; "torch" the file as a torch module again against the original module, both in torch in float64; "real"
-the target's own framework against the original module in torch: Caffe 1.0 (`niudao oracle setup caffe`), Keras 3 in another Python,
-torch in a process of its own, ONNX Runtime. "rounding" is the original in float32 against itself in float64: other orders of the
-same sums cannot agree better. Exit code 3 above 1e-5 (back, torch), above 1e-4 (real), or where a count differs.
+read it from torch, both in ONNX Runtime; "torch" the file as a torch module again against the original module, both in float64;
+"real" the target's own framework against the original module in torch: Caffe 1.0 (`niudao oracle setup caffe`), Keras 3 in another
+Python, torch in a process of its own, ONNX Runtime. "rounding" is the original in float32 against itself in float64: other orders
+of the same sums cannot agree better. Exit code 3 above 1e-5 (back, torch), above 1e-4 (real), or where a count differs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Every Keras, ONNX and Caffe network we have, into each format and back: the largest relative difference.
+"""Every Keras, ONNX, Caffe and PyTorch network we have, into each format and back: the largest relative difference.
 
     python benchmarks/round_trips.py [--data FOLDER] [--keras3 PYTHON] [--tfkeras PYTHON] [--match REGEX] [--targets .onnx,.prototxt]
 
 The source's outputs come from ONNX Runtime on the network as we read it (its agreement with the saved outputs of the
 real framework is another test). A written file is read back (at most 1e-5) and, where a Python is given, run in Keras 3
 and in tf.keras (at most 1e-4 in the generation it names; the other one's figure is shown). Caffe files are run in real
-Caffe (at most 1e-4) and in OpenCV 4.10 (shown) where `niudao oracle setup caffe` was done.
+Caffe (at most 1e-4) and in OpenCV 4.10 (shown) where `niudao oracle setup caffe` was done. A .safetensors with its source and a .pt2
+are run in torch (at most 1e-4), in a process of its own.
 Exit 3 if a file is over its limit or cannot be written.
 """
 
@@ -28,14 +29,15 @@ from measure import data_folder, table, write_csv
 import niudao as nd
 from niudao.formats import oracles
 from niudao.formats.caffe.opening import open_net
+from niudao.formats.pytorch import native
 from niudao.ir.session import prepare
 
 READ_BACK, REAL = 1e-5, 1e-4
-TARGETS = (".onnx", ".keras", ".h5", ".prototxt")
+TARGETS = (".onnx", ".keras", ".h5", ".prototxt", ".safetensors", ".pt2")
 
 
 def networks(root: Path) -> Iterator[tuple[str, Path, Path | None]]:
-    """Name, file and weights of every Keras, ONNX and Caffe network below the folder whose export was right."""
+    """Name, file and weights of every network of these formats below the folder whose export was right."""
     for meta in sorted((root / "frameworks").glob("*/*/meta.json")):
         folder, name = meta.parent, f"{meta.parent.parent.name}/{meta.parent.name}"
         for file in ("model.h5", "model.keras"):
@@ -45,6 +47,9 @@ def networks(root: Path) -> Iterator[tuple[str, Path, Path | None]]:
             yield f"{name} json", folder / "model.json", folder / "weights.h5"
         if (folder / "deploy.prototxt").exists():
             yield f"{name} caffe", folder / "deploy.prototxt", folder / "model.caffemodel"
+        for file in ("exported.pt2", "scripted.pt", "traced.pt"):
+            if (folder / file).exists() and not folder.parent.name.startswith("pytorch-1"):
+                yield f"{name} {file.partition('.')[0]}", folder / file, None
         if (folder / "model.onnx").exists() and _right(json.loads(meta.read_text()).get("onnx_check", {})):
             yield f"{name} onnx", folder / "model.onnx", None
 
@@ -86,7 +91,7 @@ def main() -> int:
         worst = max((float(r["read_back"]) for r in good), default=0.0)
         print(f"{target}: {len(good)} of {len(mine)} the same, read back within {worst:.1e}")
     print(table([{"verdict": v, "files": sum(r["verdict"] == v for r in rows)} for v in ("same", "DIFFERENT", "refused", "error")]))
-    write_csv(options.csv, rows, more=", ".join(j.version for j in judges.values()))
+    write_csv(options.csv, rows, packages=("onnx", "onnxruntime", "torch", "numpy"), more=", ".join(j.version for j in judges.values()))
     return 0 if all(r["verdict"] == "same" for r in rows) else 3
 
 
@@ -129,7 +134,7 @@ def round_trips(
     name: str, path: Path, weights: Path | None, judges: dict[str, RealKeras], folder: Path, targets: tuple[str, ...] = TARGETS
 ) -> list[dict[str, Any]]:
     """One network into every target."""
-    blank = dict.fromkeys(("read_back", "keras3", "tfkeras", "caffe", "opencv", "note"), "")
+    blank = dict.fromkeys(("read_back", "keras3", "tfkeras", "caffe", "opencv", "torch", "note"), "")
     rows: list[dict[str, Any]] = [{"network": name, "target": t, "verdict": "error", **blank} for t in targets]
     try:
         model = nd.read(path, weights=weights)
@@ -159,6 +164,10 @@ def round_trips(
                 figures, good = in_caffe(target, by_name(again, feeds), want, [v.name or "" for v in again.graph.outputs])
                 row.update(figures)
                 same = same and good
+            if row["target"] in (".safetensors", ".pt2"):
+                figure = relative(list(native.run(target, by_name(again, feeds)).values()), want)
+                row["torch"] = f"{figure:.1e}"
+                same = same and figure <= REAL
             row["verdict"] = "same" if same else "DIFFERENT"
         except nd.NiudaoError as e:
             row["verdict"], row["note"] = ("refused" if e.code == "unsupported" else "error"), f"{type(e).__name__}: {e}"[:300]

@@ -57,8 +57,12 @@ class ConvertReport(Report):
 
     def blocks(self) -> list[Block]:
         blocks: list[Block] = [self._verdict()]
+        origin = f"{self.source_format} {self.source_version}".rstrip()
         facts = [
-            ("source", f"{self.source}   {self.source_format} {self.source_version}, {self.layers} layers, {self.parameters:,} parameters"),
+            (
+                "source",
+                f"{self.source}   {origin}, {self.layers} layers, {self.parameters:,} parameters",
+            ),
             ("target", f"{self.target}   {self.target_format}" + (f", {self.size:,} bytes" if self.size else "")),
             *((f"input {name}", describe_card(fields)) for name, fields in self.card.items()),
         ]

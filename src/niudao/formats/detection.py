@@ -30,6 +30,10 @@ def detect(path: str | os.PathLike[str]) -> str:
         return "pytorch"
     if head.startswith(b"PK\x03\x04"):
         return _zip_format(path)
+    if head.startswith(b"version https://git-lfs"):
+        raise ReadError(f"{path.name} stands for a large file that was not downloaded.", where=path, next="git lfs pull")
+    if head.startswith(b"\x1f\x8b"):
+        raise ReadError(f"{path.name} is packed with gzip.", where=path, next="unpack it first")
     text = head.lstrip()
     if text[:1] == b"{" and ending in (".json", ""):
         return "pytorch" if path.name.endswith(".index.json") else "keras"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections import OrderedDict, namedtuple
@@ -32,6 +33,12 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.act(self.bn1(self.conv1(x)))
         return self.act(torch.tanh(self.bn1(self.conv1(y))) + x)
+
+
+def test_torch_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="does not run on these inputs"):
+        program_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), tensors([(2, 3, 5)]))
+    assert capfd.readouterr().err == "" and logging.root.manager.disable == 0
 
 
 def test_modes_are_put_back() -> None:

@@ -71,7 +71,7 @@ def test_the_users_own_source_is_run_with_consent_only(mine: tuple[Path, nn.Modu
 
 def test_another_architecture_is_one_sentence_with_the_nearest(tmp_path: Path) -> None:
     torch.save(zoo.build("resnet20_cifar").state_dict(), tmp_path / "net.pth")
-    with pytest.raises(ReadError, match="lacks .* more") as e:
+    with pytest.raises(ReadError, match=r"lacks .* more") as e:
         nd.read(tmp_path / "net.pth", arch="ResNet32-CIFAR")
     assert "resnet20_cifar" in str(e.value.next) and "60 missing" in str(e.value.got)
     with pytest.raises(UsageError) as unknown:

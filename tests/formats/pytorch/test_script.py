@@ -136,6 +136,49 @@ def on_sizes(x: torch.Tensor) -> torch.Tensor:
     return x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c * 4, h // 2, w // 2)
 
 
+def test_frozen_networks() -> None:
+    """Their weights are constants, and they do not say whether they are being trained."""
+    net = drawn(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = walked(torch.jit.freeze(torch.jit.script(net)))
+    assert program.inputs[0].shape == ("batch", 3, "height", "width")
+    agrees(build(program), net, tensors([IMAGE]), 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_inputs_are_of_the_weights_type(dtype: torch.dtype) -> None:
+    net = drawn(nn.Linear(4, 3)).to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        programs = walked(torch.jit.script(net)), walked(torch.jit.script(net), {"input": [2, 4]})
+    for program in programs:
+        assert program.inputs[0].dtype == str(dtype).removeprefix("torch.")
+        agrees(build(program), net, (torch.randn(2, 4, dtype=dtype),), 1e-2)
+
+
+class Filled(nn.Module):
+    """Writes into memory that it made without saying where."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.zeros([x.shape[0], x.shape[1]])
+        for i, plane in enumerate(x.unbind(1)):
+            y[:, i] = plane.amax([1, 2])
+        return y
+
+
+def test_memory_that_the_network_makes() -> None:
+    script_judged(Filled(), {"x": [None, 3, 16, 12]}, IMAGE)
+
+
+def test_an_encoder_that_asks_where_it_runs() -> None:
+    net = drawn(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = walked(torch.jit.script(net), {"src": [2, 5, 8]})
+    agrees(build(program), net, (torch.randn(2, 5, 8),), 1e-4)
+
+
 def test_arithmetic_of_sizes() -> None:
     assert ops(trace_judged(Fn(on_sizes), IMAGE)) == ["Reshape", "Transpose", "Reshape"]
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import contextlib
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from niudao.errors import MissingExtra, ReadError, UnknownName, UsageError, Where
+from niudao.formats.pytorch.checkpoint.part import part_of
 
 Shapes = Mapping[str, tuple[int, ...]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,9 @@ def build(arch: str, tensors: Shapes, *, shapes: Shapes | None, trust: bool) -> 
 
     Args:
         arch: A name of the zoo, or `FILE.py:FACTORY`.
-        tensors: Name -> shape of what the state dict holds: a zoo network gets as many classes as its last layer has.
-        shapes: Input name -> shape; a factory of the user's own needs them, unless its file has `example_inputs`, a tuple of tensors
-            or a function that gives one.
+        tensors: Name -> shape of what the file holds: a zoo network gets as many classes as its last layer has.
+        shapes: Input name -> shape; a factory of the user's own needs them, unless its file has `example_inputs`, a tensor, a tuple of
+            them, or a function that gives them.
         trust: The user's file may be run.
 
     Raises:
@@ -47,6 +53,8 @@ def build(arch: str, tensors: Shapes, *, shapes: Shapes | None, trust: bool) -> 
     path, _, factory = arch.rpartition(":") if ".py:" in arch else (arch, "", "")
     if not path.endswith(".py"):
         return _of_zoo(arch, tensors, shapes)
+    if not Path(path).is_file():
+        raise ReadError(f"the file {path} does not exist.", where=path, expected="--arch FILE.py:FACTORY, or a name of the zoo")
     if not trust:
         raise UsageError(
             f"{path} would be run to build the network.", where=Where(file=path), next=f"add --trust if you know what {path} does"
@@ -72,7 +80,10 @@ def _of_zoo(arch: str, tensors: Shapes, shapes: Shapes | None) -> Built:
     import torch
 
     with torch.device("meta"):
-        module = entry.build(classes=zoo.classes_in(entry.name, tensors))
+        own = part_of(tensors, entry.build().state_dict()).tensors
+        module = entry.build(classes=zoo.classes_in(entry.name, own))
+    if shapes and len(shapes) > 1:
+        raise UsageError(f"{entry.name} has one input.", expected="one --shape", got=", ".join(shapes))
     size = tuple(next(iter(shapes.values())))[1:] if shapes else entry.input
     return Built(arch, module.eval(), (torch.zeros(2, *size, device="meta"),))
 
@@ -80,37 +91,125 @@ def _of_zoo(arch: str, tensors: Shapes, shapes: Shapes | None) -> Built:
 def _of_file(path: Path, factory: str, shapes: Shapes | None) -> Built:
     import torch
 
-    if not path.is_file():
-        raise ReadError(f"the file {path} does not exist.", where=path)
     factory = factory or _only_class(path)
+    where = Where(file=str(path))
+    with _running(path) as source:
+        make = getattr(source, factory, None)
+        if not callable(make):
+            raise UsageError(f"{path.name} has no {factory}.", where=where, expected="a function or class without arguments")
+        if not isinstance(make, torch.nn.Module):
+            _without_arguments(make, factory, path)
+        module = make if isinstance(make, torch.nn.Module) else make()
+        examples = getattr(source, "example_inputs", ())
+        examples = examples() if callable(examples) else examples
+    if not isinstance(module, torch.nn.Module):
+        raise UsageError(
+            f"{factory} of {path.name} makes no network.", where=where, expected="a torch.nn.Module", got=type(module).__name__
+        )
+    given = _of_shapes(module, shapes) if shapes else (examples,) if isinstance(examples, torch.Tensor) else tuple(examples)
+    if not given:
+        first = next(iter(inspect.signature(module.forward).parameters), "x")
+        raise UsageError(
+            f"the shape of what {factory} takes is not known.",
+            where=where,
+            next=f"--shape {first}=1x3x224x224, or example_inputs = (torch.zeros(1, 3, 224, 224),) in the file",
+        )
+    _materialise(module.eval(), given, path)
+    return Built(f"{path.name}:{factory}", module, given)
+
+
+def _materialise(module: Any, given: tuple[Any, ...], path: Path) -> None:
+    """Lazy layers learn their sizes from the first inputs that they see."""
+    import torch
+
+    if any(torch.nn.parameter.is_lazy(t) for t in (*module.parameters(), *module.buffers())):
+        try:
+            with torch.no_grad():
+                module(*given)
+        except Exception as e:
+            reason = " ".join(str(e).split())[:200]
+            raise UsageError(f"the network of {path.name} does not run on these inputs: {reason}", where=Where(file=str(path))) from e
+
+
+def _of_shapes(module: Any, shapes: Shapes) -> tuple[Any, ...]:
+    """Example inputs of these shapes in the order of forward's arguments; of one input the name does not matter."""
+    import torch
+
+    names = list(inspect.signature(module.forward).parameters)
+    if len(shapes) > 1 and not set(shapes) <= set(names):
+        wrong = next(n for n in shapes if n not in names)
+        raise UsageError(f"forward of the network takes no {wrong!r}.", expected=f"--shape with {', '.join(names)}", got=wrong)
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    return tuple(torch.zeros(*shapes[n], dtype=dtype) for n in sorted(shapes, key=lambda n: names.index(n) if n in names else 0))
+
+
+def _without_arguments(make: Any, factory: str, path: Path) -> None:
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # a callable of C, which says nothing of its arguments
+        return
+    needed = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if needed:
+        raise UsageError(
+            f"{factory} of {path.name} cannot be called without arguments.",
+            where=Where(file=str(path)),
+            expected="a function or class without arguments",
+            got=f"{factory}({', '.join(needed)})",
+            next=f"add to the file a function that gives {factory}(...) with the numbers of this network",
+        )
+
+
+@contextlib.contextmanager
+def _running(path: Path) -> Iterator[Any]:
+    """The user's file as a module, run as Python would run it: what lies beside it can be imported, what it prints goes to stderr."""
     loader = SourceFileLoader(f"niudao_arch_{path.stem}", str(path))
     spec = spec_from_loader(loader.name, loader)
     if spec is None:
         raise ReadError(f"{path.name} is no Python file.", where=path)
     source = module_from_spec(spec)
+    folder = path.resolve().parent
+    before, search = set(sys.modules), list(sys.path)
+    sys.modules[loader.name] = source  # dataclasses look there for the annotations of their classes
+    sys.path.insert(0, str(folder))
     try:
-        loader.exec_module(source)
-        make = getattr(source, factory, None)
-        if not callable(make):
-            raise UsageError(
-                f"{path.name} has no {factory}.", where=Where(file=str(path)), expected="a function or class without arguments"
-            )
-        module = make()
-    except (UsageError, MemoryError):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loader.exec_module(source)
+            yield source
+    except (UsageError, ReadError, MemoryError):
         raise
-    except Exception as e:
-        raise ReadError(f"{path.name} fails: {type(e).__name__}: {str(e)[:200]}", where=path) from e
-    if not isinstance(module, torch.nn.Module):
-        raise UsageError(f"{factory} of {path.name} makes no network.", expected="a torch.nn.Module", got=type(module).__name__)
-    examples = getattr(source, "example_inputs", ())
-    given = tuple(torch.zeros(*size) for size in shapes.values()) if shapes else tuple(examples() if callable(examples) else examples)
-    if not given:
-        raise UsageError(
-            f"the shape of what {factory} takes is not known.",
-            where=Where(file=str(path)),
-            next="--shape x=1x3x224x224, or example_inputs = (torch.zeros(1, 3, 224, 224),) in the file",
-        )
-    return Built(f"{path.name}:{factory}", module.eval(), given)
+    except (Exception, SystemExit) as e:
+        reason = " ".join(str(e).split())[:200]
+        raise ReadError(f"{path.name} fails: {type(e).__name__}: {reason}", where=path, next=f"python {path.name} shows where") from e
+    finally:
+        sys.path[:] = search
+        for name in set(sys.modules) - before - {loader.name}:  # another file's neighbours may have the same names
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).parents and "site-packages" not in file:
+                del sys.modules[name]
+
+
+def own_tensors(module: Any) -> dict[str, Any]:
+    """Name -> tensor of a network's state dict; what a module of the user's own keeps there besides is of no use to anyone else."""
+    import torch
+
+    return {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, torch.Tensor)}
+
+
+def tied(module: Any, held: Mapping[str, T]) -> dict[str, T]:
+    """What a file holds for a network, with every name of a weight that has several: some files keep one of them.
+
+    Of several in the file that differ the last counts, as in `load_state_dict`.
+    """
+    names: dict[int, list[str]] = {}
+    for name, tensor in own_tensors(module).items():
+        names.setdefault(id(tensor), []).append(name)
+    found = dict(held)
+    for group in names.values():
+        kept = [n for n in group if n in held]
+        if len(group) > 1 and kept:
+            found |= dict.fromkeys(group, held[kept[-1]])
+    return found
 
 
 def check(built: Built, held: Shapes, path: Path) -> None:
@@ -131,7 +230,7 @@ def check(built: Built, held: Shapes, path: Path) -> None:
     if name in ARCHITECTURES:
         found = mismatch(name, held)
     else:
-        own = {k: tuple(v.shape) for k, v in built.module.state_dict().items()}
+        own = {k: tuple(v.shape) for k, v in own_tensors(built.module).items()}
         missing = tuple(k for k in own if k not in held and not k.endswith("num_batches_tracked"))
         other = {k: (own[k], held[k]) for k in own if k in held and own[k] != held[k]}
         found = Mismatch(built.name, missing, tuple(k for k in held if k not in own), other, ())

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from niudao.formats.pytorch.checkpoint import Checkpoint, open_checkpoint
+from niudao.formats.pytorch.checkpoint.part import prefixes
 from niudao.zoo.signatures import Fit, fitting
+
+_PARTS, _LEAST = 64, 8
+"""Prefixes that are tried, and the tensors that a network has at least."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ def bare(path: Path) -> Bare:
 def describe(path: Path, checkpoint: Checkpoint) -> Bare:
     """Describe an opened checkpoint."""
     tensors = tuple((name, t.shape, t.dtype) for name, t in checkpoint.tensors.items())
-    found = fitting({name: shape for name, shape, _ in tensors})
+    under, found = _fitting({name: shape for name, shape, _ in tensors})
     fits = tuple(f.name for f in found if f.how != "shapes")
-    notes = [_fit(f) for f in found] or ["fits no architecture of the zoo"]
+    notes = [_fit(f) + (f", under {under!r}" if under else "") for f in found] or ["fits no architecture of the zoo"]
     if checkpoint.wrapper:
         notes.append(f"the tensors lie under {checkpoint.wrapper!r}")
     if checkpoint.prefix:
@@ -53,6 +57,19 @@ def describe(path: Path, checkpoint: Checkpoint) -> Bare:
         notes.append(f"a whole module was pickled; its classes ({shown}) are code that the file does not hold")
     notes += [f"also holds {other}" for other in checkpoint.others[:8]]
     return Bare(checkpoint.kind, tensors, fits, tuple(notes))
+
+
+def _fitting(shapes: dict[str, tuple[int, ...]]) -> tuple[str, list[Fit]]:
+    """What the tensors fit, and what stands before their names: a training program may keep the network beside other things."""
+    whole = fitting(shapes)
+    if any(f.how != "shapes" for f in whole):
+        return "", whole
+    for prefix in prefixes(shapes, _LEAST)[:_PARTS]:
+        part = {n.removeprefix(prefix): shape for n, shape in shapes.items() if n.startswith(prefix)}
+        found = [f for f in fitting(part) if f.how != "shapes"]
+        if found:
+            return prefix, found
+    return "", whole
 
 
 def _fit(fit: Fit) -> str:

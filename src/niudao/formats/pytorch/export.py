@@ -80,14 +80,10 @@ def _batch_only(model: ir.Model) -> tuple[Axis, ...]:
 
 
 def _dynamic(model: ir.Model, axes: tuple[Axis, ...]) -> tuple[dict[int, Any], ...]:
+    """What torch.export wants for `forward(*inputs)`; which sizes are equal it finds by itself."""
     import torch
 
-    symbols = {name: torch.export.Dim(f"d{k}_{_word(name)}", min=1) for k, name in enumerate(dict.fromkeys(a[2] for a in axes))}
-    return tuple({axis: symbols[name] for j, axis, name in axes if j == i} for i in range(len(model.graph.inputs)))
-
-
-def _word(name: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)[:40]
+    return tuple({axis: torch.export.Dim.DYNAMIC for j, axis, _ in axes if j == i} for i in range(len(model.graph.inputs)))
 
 
 def _examples(model: ir.Model) -> list[np.ndarray[Any, Any]]:

@@ -26,11 +26,24 @@ def text_of(model: ir.Model) -> str:
     facts = {
         "inputs": [v.name for v in graph.inputs],
         "outputs": [v.name for v in graph.outputs],
+        "shapes": [_sizes(v) for v in graph.inputs],
         "card": card.get_json(model.metadata_props, card.CARD) or {},
         "classes": card.get_classes(model),
         "source": card.get_source(model),
     }
     return json.dumps(facts, ensure_ascii=False)
+
+
+def _sizes(value: ir.Value) -> list[int | str | None]:
+    return [d if isinstance(d, int) else d.value for d in value.shape or ()]
+
+
+def free_axes(facts: dict[str, Any]) -> list[set[int]] | None:
+    """Which axes of each input may be of any size; None where the file does not say."""
+    shapes = facts.get("shapes")
+    if not isinstance(shapes, list) or not all(isinstance(s, list) for s in shapes):
+        return None
+    return [{i for i, d in enumerate(s) if not isinstance(d, int)} for s in shapes]
 
 
 def names_of(path: Path) -> list[str]:

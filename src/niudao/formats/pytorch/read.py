@@ -6,6 +6,7 @@ TorchScript is the exception: torch itself reads it, in a process of its own, af
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from niudao.errors import ReadError, UsageError, Where
 from niudao.formats import files
 from niudao.formats.pytorch import architecture, bare, extra
 from niudao.formats.pytorch.aten.build import build
-from niudao.formats.pytorch.checkpoint import StoredTensor, documents, open_checkpoint
+from niudao.formats.pytorch.checkpoint import Checkpoint, StoredTensor, documents, open_checkpoint
 from niudao.formats.pytorch.checkpoint.hub import read_hub
+from niudao.formats.pytorch.checkpoint.part import part_of
 from niudao.formats.pytorch.checkpoint.sniff import sniff
 from niudao.formats.pytorch.program import script_old
 from niudao.formats.pytorch.program.program import Program, Weight
@@ -98,51 +100,91 @@ def read_module(module: Any, example_inputs: Sequence[Any], *, batch: str = "fre
 def _state_dict(path: Path, arch: str | None, shapes: Shapes | None, trust: bool) -> ir.Model:
     checkpoint = open_checkpoint(path)
     if arch is None:
-        facts = bare.describe(path, checkpoint)
-        raise ReadError(
-            f"{path.name} holds weights alone: {len(checkpoint.tensors)} tensors, and no network.",
-            where=path,
-            expected="--arch: the network that they belong to",
-            got=facts.notes[0] if facts.notes else None,
-            next=bare.suggestion(path, facts.fits),
-        )
+        raise _weights_alone(path, checkpoint)
     tensors = dict(checkpoint.tensors)
     built = architecture.build(arch, {name: t.shape for name, t in tensors.items()}, shapes=shapes, trust=trust)
-    own = set(built.module.state_dict())
+    own = set(architecture.own_tensors(built.module))
     if checkpoint.prefix and not own & set(tensors):  # it was no wrapper's, but the name of a part of this network
         tensors = {checkpoint.prefix + name: t for name, t in tensors.items()}
+    part = part_of(tensors, own)
+    tensors = architecture.tied(built.module, part.tensors)
     architecture.check(built, {name: t.shape for name, t in tensors.items()}, path)
     from niudao.formats.pytorch.program.live import program_of
 
-    program = _filled(program_of(built.module, built.inputs, batch="free"), tensors)
+    told = checkpoint.metadata.get(extra.KEY)
+    facts = documents.parse(told.encode(), Where(file=str(path))) if told is not None else {}
+    program = _filled(program_of(built.module, built.inputs, free=extra.free_axes(facts)), tensors)
+    program = replace(program, notes=(*program.notes, *part.notes))
     model = _finish(program, None)
-    told = {**card.get_source(model), "version": "", "container": checkpoint.kind, "arch": built.name}
-    told.pop("format")
-    card.set_source(model, "pytorch", **told)
-    if extra.KEY in checkpoint.metadata:
-        extra.apply(model, documents.parse(checkpoint.metadata[extra.KEY].encode(), Where(file=str(path))))
+    origin = {**card.get_source(model), "version": "", "container": checkpoint.kind, "arch": built.name}
+    origin.pop("format")
+    card.set_source(model, "pytorch", **origin)
+    extra.apply(model, facts)
     _apply_hub(model, path)
     return model
 
 
+def _weights_alone(path: Path, checkpoint: Checkpoint) -> ReadError:
+    found = bare.describe(path, checkpoint)
+    return ReadError(
+        f"{path.name} holds weights alone: {len(checkpoint.tensors)} tensors, and no network.",
+        where=path,
+        expected="--arch: the network that they belong to",
+        got=found.notes[0] if found.notes else None,
+        next=bare.suggestion(path, found.fits),
+    )
+
+
 def _apply_hub(model: ir.Model, path: Path) -> None:
-    """The input card and class names of the folder that the weights came in."""
-    facts = read_hub(path.parent)
+    """The input card and class names of the folder that the weights came in; what is said there of another network is left, with a note."""
+    try:
+        facts = read_hub(path.parent)
+    except ReadError as e:  # any program's config.json may lie there
+        _note(model, f"what lies beside {path.name} tells nothing of its pictures: {e.message}")
+        return
     if facts is None:
         return
+    shape = model.graph.inputs[0].shape
+    channels = shape[1] if shape is not None and len(shape) == 4 else None
     if facts.card is not None:
-        card.set_cards(model, {model.graph.inputs[0].name or "": facts.card})
+        if isinstance(channels, int) and not {len(facts.card.mean or ()), len(facts.card.std or ())} <= {0, 1, channels}:
+            _note(model, f"the pictures that the folder of {path.name} tells of do not have the {channels} channels of its network")
+        else:
+            card.set_cards(model, {model.graph.inputs[0].name or "": facts.card})
     if facts.classes:
-        card.set_classes(model, facts.classes)
+        ends = model.graph.outputs[0].shape
+        if ends is not None and len(ends) >= 2 and facts.classes and len(facts.classes) not in (ends[1], ends[-1]):
+            told = f"the folder of {path.name} names {len(facts.classes)} classes, and the network has {ends[-1]}"
+            _note(model, f"{told}; the names are left out")
+        else:
+            card.set_classes(model, facts.classes)
+
+
+def _note(model: ir.Model, text: str) -> None:
+    """One more note for people; they stand in the model as JSON."""
+    notes = card.get_json(model.metadata_props, card.NOTES)
+    model.metadata_props[card.NOTES] = json.dumps([*(notes if isinstance(notes, list) else []), text])
 
 
 def _filled(program: Program, tensors: Mapping[str, StoredTensor]) -> Program:
-    """The program with a checkpoint's tensors as its weights; what only the network knows (buffers that are not saved) stays."""
+    """The program with a checkpoint's tensors as its weights, in the network's types of numbers, as `load_state_dict` does it.
+
+    What only the network knows (buffers that are not saved) stays.
+    """
     weights: dict[str, Weight] = {}
+    casts: dict[tuple[object, ...], StoredTensor] = {}
+    types: dict[tuple[str, str], None] = {}
     for name, weight in program.weights.items():
         stored = tensors.get(weight.fqn)
+        if stored is not None and weight.tensor.dtype is not None:
+            wanted = weight.tensor.dtype if isinstance(weight.tensor.dtype, str) else weight.tensor.dtype.numpy().name
+            if stored.dtype != wanted:
+                types[stored.dtype, wanted] = None
+                key = (*stored.place, wanted)  # a weight under two names stays one
+                stored = casts[key] = casts.get(key) or stored.cast(wanted)
         weights[name] = weight if stored is None else replace(weight, tensor=stored)
-    return replace(program, weights=weights)
+    notes = tuple(f"weights that the file holds as {held} are {wanted} in the network" for held, wanted in types)
+    return replace(program, weights=weights, notes=(*program.notes, *notes))
 
 
 def _finish(program: Program, shapes: Shapes | None, facts: Mapping[str, Any] | None = None) -> ir.Model:

@@ -59,7 +59,7 @@ def _network(model: ir.Model, names: Literal["source", "torch"]) -> Any:
 
 
 def _write_pt2(model: ir.Model, path: Path) -> WriteReport:
-    network = _network(model, names="source")
+    network = _network(model, names="torch")
     from niudao.formats.pytorch.export import save
 
     with files.whole(path) as draft:

@@ -70,7 +70,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise ReadError(f"{path.name} is empty.", where=where, expected="a file of torch.save or safetensors", got="0 bytes")
     kind = sniff(path, head)
     if kind in ("safetensors", "safetensors-index"):
-        held = safetensors.open_safetensors(path) if kind == "safetensors" else safetensors.open_index(path)
+        held = safetensors.open_safetensors(path) if kind == "safetensors" else safetensors.open_index(path, _part)
         return _plain(path, "safetensors", dict(held.tensors), str(held.metadata.get("format", ""))[:40], held.metadata)
     if kind == "zip":
         archive = open_archive(path)
@@ -88,6 +88,16 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if kind == "pt2":
         return _plain(path, kind, exported.weights(open_archive(path)), "")
     raise _unreadable(path, kind, head, where)
+
+
+def _part(path: Path) -> safetensors.Safetensors:
+    """One file of an index: of safetensors, or of `torch.save`; its names as the index has them."""
+    with files.open_model(path) as f:
+        kind = sniff(path, f.read(4096))
+    if kind not in ("zip", "legacy"):
+        return safetensors.open_safetensors(path)
+    saved = open_checkpoint(path)
+    return safetensors.Safetensors({saved.prefix + name: t for name, t in saved.tensors.items()}, {})
 
 
 def _unreadable(path: Path, kind: str | None, head: bytes, where: Where) -> ReadError:

@@ -5,7 +5,7 @@ Reference: the format's description in github.com/huggingface/safetensors; heade
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,12 @@ def _tensor(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[i
     return start + begin, start + end, name, StoredTensor(tuple(shape), dtype, storage, 0, contiguous(tuple(shape)))
 
 
-def open_index(path: Path) -> Safetensors:
-    """Read `*.safetensors.index.json`: which tensor lies in which of the files beside it.
+def open_index(path: Path, open_part: Callable[[Path], Safetensors]) -> Safetensors:
+    """Read `*.safetensors.index.json` or `*.bin.index.json`: which tensor lies in which of the files beside it.
+
+    Args:
+        path: The index.
+        open_part: Opens one of those files.
 
     Raises:
         ReadError: It is no index, names a file elsewhere, or the files hold other tensors than it says.
@@ -133,7 +137,7 @@ def open_index(path: Path) -> Safetensors:
     for name in names:
         if "/" in name:
             raise ReadError("the index names a file that does not lie beside it.", where=where, got=repr(name)[:80])
-        part = open_safetensors(files.beside(path.parent, name))
+        part = open_part(files.beside(path.parent, name))
         metadata |= part.metadata
         for key, tensor in part.tensors.items():
             if placed.get(key) != name:

@@ -17,6 +17,8 @@ WRAPPERS = (
 """Where training programs put the network, the likeliest first."""
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _NOT_THE_NETWORK = ("optim", "sched", "scaler", "loss", "hist", "meter", "rng")
+_AVERAGED = "n_averaged"
+_LEVELS = 5
 _DEPTH, _NAMES = 100, 200_000
 
 
@@ -61,9 +63,11 @@ def find_state(value: Any, where: Where) -> State:
             got=kind_of(value),
         )
     wrapper, tensors, classes = max(found, key=lambda f: (_likely(f[0]), len(f[1]), -_rank(f[0])))
-    others = _others(value, wrapper)
-    others += tuple(f"{n}: {len(t)} tensors as well" for n, t, _ in found if n != wrapper)
+    beside = {n: f"{n}: {len(t)} tensors as well" for n, t, _ in found if n != wrapper}
+    others = tuple(o for o in _others(value, wrapper) if o.partition(":")[0] not in beside) + tuple(beside.values())
     prefix = ""
+    if len(tensors) > 1 and all(k == _AVERAGED or k.startswith("module.") for k in tensors):  # of torch.optim.swa_utils.AveragedModel
+        tensors.pop(_AVERAGED, None)
     while taken := next((p for p in PREFIXES if tensors and all(k.startswith(p) and k != p for k in tensors)), ""):
         prefix += taken
         tensors = {k.removeprefix(taken): v for k, v in tensors.items()}
@@ -81,11 +85,11 @@ def _rank(wrapper: str) -> int:
 
 
 def _candidates(value: Any, where: Where) -> list[tuple[str, dict[str, Tensor | Array], tuple[str, ...]]]:
-    """Every dictionary of tensors and every whole module, three levels down: its path, tensors and classes."""
+    """Every dictionary of tensors and every whole module, five levels down: its path, tensors and classes."""
     found: list[tuple[str, dict[str, Tensor | Array], tuple[str, ...]]] = []
     level: list[tuple[str, Any]] = [("", value)]
     seen: set[int] = set()
-    for _ in range(3):
+    for _ in range(_LEVELS):
         below: list[tuple[str, Any]] = []
         for path, each in level:
             if id(each) in seen or len(found) > 1000:
@@ -97,12 +101,15 @@ def _candidates(value: Any, where: Where) -> list[tuple[str, dict[str, Tensor | 
                     found.append((path, tensors, classes))
                 continue
             mapping = as_mapping(each)
+            if "param_groups" in mapping and "state" in mapping:  # an optimizer, whatever it is called
+                continue
             tensors = {k: v for k, v in mapping.items() if isinstance(k, str) and isinstance(v, (Tensor, Array))}
             tensors = {k: v for k, v in tensors.items() if not (isinstance(v, Array) and (v.shape == () or v.dtype.name == "object"))}
             if tensors:
                 found.append((path, tensors, ()))
-            below += [(f"{path}.{k}" if path else k, v) for k, v in mapping.items() if isinstance(k, str) and len(k) < 200]
-        level = [(p, v) for p, v in below if isinstance(v, (dict, Instance))]
+            within = enumerate(each[:100]) if isinstance(each, (list, tuple)) else mapping.items()
+            below += [(f"{path}.{k}" if path else str(k), v) for k, v in within if _step(k)]
+        level = [(p, v) for p, v in below if isinstance(v, (dict, list, tuple, Instance))]
     return found
 
 
@@ -155,6 +162,11 @@ def module_state(root: Instance, where: Where) -> tuple[dict[str, Tensor | Array
     return tensors, tuple(classes)
 
 
+def _step(key: Any) -> bool:
+    """Whether what lies under a key is looked into: numbers are places in a list."""
+    return (isinstance(key, str) and len(key) < 200) or (type(key) is int and 0 <= key < 1000)
+
+
 def _short(name: Any) -> bool:
     return isinstance(name, str) and len(name) <= 1000
 
@@ -164,7 +176,7 @@ def _others(value: Any, wrapper: str) -> tuple[str, ...]:
     first = wrapper.split(".", 1)[0]
     told: list[str] = []
     for key, each in list(as_mapping(value).items())[:200] if wrapper or not isinstance(value, Instance) else ():
-        if (wrapper and key == first) or isinstance(each, (Tensor, Array)):
+        if (wrapper and str(key) == first) or isinstance(each, (Tensor, Array)):
             continue
         plain = isinstance(each, (int, float, bool)) or (isinstance(each, str) and len(each) <= 60)
         small = plain and not (isinstance(each, int) and abs(each) >= 1 << 63)

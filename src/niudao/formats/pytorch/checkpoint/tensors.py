@@ -160,6 +160,23 @@ class StoredTensor:
         view.flags.writeable = False
         return view if stored == dtype else view.astype(dtype)
 
+    def cast(self, dtype: str) -> StoredTensor:
+        """The same numbers as another type, rounded where it is narrower.
+
+        Raises:
+            ReadError: The type has no values here, or numbers with a fraction would become whole ones.
+        """
+        values = self.array()
+        wanted = DTYPES[dtype]
+        if _whole(wanted) and not _whole(values.dtype):
+            raise ReadError(
+                f"the weights are of type {self.dtype}, and the network counts in {dtype}.", where=self.storage.path, expected=dtype
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = np.ascontiguousarray(values.astype(wanted)).reshape(self.shape)
+        storage = Storage(self.storage.path, 0, made.nbytes, data=made.tobytes())
+        return StoredTensor(self.shape, dtype, storage, 0, contiguous(self.shape), trainable=self.trainable)
+
     def tensor(self, name: str) -> ir.TensorProtocol:
         """The tensor for a model: mapped from the file if it is large and lies there as ONNX has it, else read when it is needed.
 
@@ -192,6 +209,10 @@ class StoredTensor:
             )
         if self.dtype not in DTYPES:
             raise ReadError(f"the weights are of type {self.dtype}, which networks here do not have.", where=self.storage.path)
+
+
+def _whole(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iub"
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

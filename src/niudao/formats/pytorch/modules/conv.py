@@ -115,6 +115,9 @@ def conv_transpose(c: Call) -> Any:
     found = _transposed_pads(c, rank, strides, extents, extra)
     if found is None:
         c.refuse("its paddings depend on sizes that are known only while the network runs", "output_shape")
+    shape = c.node.outputs[0].shape
+    if shape is not None and len(shape) != rank + 2:
+        c.refuse("ONNX's own rule of shapes gives up on a result that is smaller than the input, and misleads later nodes", "output_shape")
     before, after = found
     surplus = [e + b - a for e, b, a in zip(extra, before, after, strict=True)]
     limits = [max(s, d) for s, d in zip(strides, dilations, strict=True)]
@@ -155,7 +158,13 @@ def _transposed_pads(c: Call, rank: int, strides: list[int], extents: list[int],
         totals = [s * ((n or 0) - 1) + o + e - w for s, n, o, e, w in zip(strides, sizes, extra, extents, wanted[-rank:], strict=True)]
     else:
         totals = [max(0, o + e - s) for s, o, e in zip(strides, extra, extents, strict=True)]
-    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    less, more = [max(t, 0) // 2 for t in totals], [t - max(t, 0) // 2 for t in totals]
+    if min(totals) < 0:  # what is missing to the wanted size is filled behind, whichever way the rest is shared out
+        uneven = [t < 0 for t in totals]
+        return (
+            [0 if u else a for u, a in zip(uneven, less if auto == "SAME_UPPER" else more, strict=True)],
+            [t if u else a for u, t, a in zip(uneven, totals, more if auto == "SAME_UPPER" else less, strict=True)],
+        )
     return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 

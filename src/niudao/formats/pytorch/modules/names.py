@@ -11,7 +11,8 @@ from torch import nn
 
 from niudao.ir.values import claim
 
-_RESERVED = frozenset(dir(nn.Module())) | {"graph", "code", "initializers", "model", "names", "stored", "meta", ""}
+_RESERVED = frozenset(dir(nn.Module())) | {""}
+_OF_THE_NETWORK = {"graph", "code", "initializers", "remembered", "names", "stored", "meta"}
 
 
 def part(name: str) -> str:
@@ -24,7 +25,9 @@ def part(name: str) -> str:
 
 def path_of(name: str) -> str:
     """A dotted path for a source's name; empty elements (`a..b`, `.a`) become `_`."""
-    return ".".join(part(p) for p in name.split(".")) if name else "_"
+    path = ".".join(part(p) for p in name.split(".")) if name else "_"
+    first, dot, rest = path.partition(".")
+    return f"{first}_{dot}{rest}" if first in _OF_THE_NETWORK else path
 
 
 def identifier(name: str, otherwise: str = "x") -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import onnx_ir as ir
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,10 +30,12 @@ from niudao.formats.pytorch.modules.layers.normalization import (
     GivenBatchNorm3d,
 )
 from niudao.formats.pytorch.modules.table import converts
+from niudao.ir.operators import is_weight
 
 _BATCH = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 _COUNTERLESS = {2: BatchNorm1d, 3: BatchNorm1d, 4: BatchNorm2d, 5: BatchNorm3d}
 _GIVEN = {2: GivenBatchNorm1d, 3: GivenBatchNorm1d, 4: GivenBatchNorm2d, 5: GivenBatchNorm3d}
+_OWN = ("weight", "bias", "running_mean", "running_var")
 _INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 
@@ -44,16 +48,39 @@ def batch_normalization(c: Call) -> Any:
         return tuple(c.call(operator.getitem, results, i) for i in range(3))
     rank, (channels, *_) = c.needs_rank(0), c.dims(1) or [None]
     momentum = round(1 - kept, 7)
+    types = {c.dtype(i) for i in range(1, 5)}
+    if len(types) > 1 or not types <= {c.dtype(0), torch.float32}:
+        c.refuse("torch has no batch normalization whose inputs are of these types: " + ", ".join(str(c.dtype(i)) for i in range(5)))
+    inputs = _kept_apart(c)
     if rank in _BATCH and channels is not None:
         kind = (_COUNTERLESS if c.building.names == "source" else _BATCH)[rank]
-        own = {"weight": 1, "bias": 2, "running_mean": 3, "running_var": 4}
+        own: Any = dict(zip(_OWN, inputs, strict=True))
         layer = c.weighted(lambda: kind(channels, eps=epsilon, momentum=momentum), own, c.x(0))
         if layer is not None:
             return layer
     if rank in _GIVEN and channels is not None and c.is_weight(3) and c.is_weight(4):
-        given = [c.x(1), c.x(2), c.statistic(3), c.statistic(4)]
+        given = [c.building.tensor(v, statistic=k > 1) for k, v in enumerate(inputs)]
         return c.module(_GIVEN[rank](channels, eps=epsilon, momentum=momentum), c.x(0), *given)
-    return c.call(F.batch_norm, c.x(0), c.x(3), c.x(4), c.x(1), c.x(2), False, 0.0, epsilon)
+    return c.call(F.batch_norm, c.x(0), c.statistic(3), c.statistic(4), c.x(1), c.x(2), False, 0.0, epsilon)
+
+
+def _kept_apart(c: Call) -> list[ir.Value]:
+    """Scale, shift, mean and variance; as weights of this node alone where an exporter put equal ones together.
+
+    Zeros that are shift and mean at once would be trained and overwritten by statistics. A layer that is called several times shares
+    all four, each in its place, and keeps sharing them.
+    """
+    inputs = [v for v in c.node.inputs[1:5] if v is not None]
+    if not all(is_weight(v) for v in inputs):
+        return inputs
+    for i in (3, 4):
+        for node, k in inputs[i - 1].uses():
+            if k != i or node.op_type != c.node.op_type or list(node.inputs[1:5]) != inputs:
+                return [
+                    c.building.weights.private(v, f"{c.layer}.{own}", c.node, j)
+                    for j, (own, v) in enumerate(zip(_OWN, inputs, strict=True), 1)
+                ]
+    return inputs
 
 
 @converts("InstanceNormalization")
@@ -114,14 +141,15 @@ def rms_normalization(c: Call) -> Any:
 def lrn(c: Call) -> Any:
     """nn.LocalResponseNorm, whose even windows reach the other way."""
     size, alpha, beta, k = (c.attr(n) for n in ("size", "alpha", "beta", "bias"))
-    if size % 2 and c.needs_rank(0) >= 3:
+    if size % 2 and c.needs_rank(0) >= 3 and c.dtype(0) != torch.float16:  # whose mean torch has only on a GPU
         return c.module(nn.LocalResponseNorm(size, alpha, beta, k), c.x(0))
     return c.call(across_channels, c.x(0), size, alpha, beta, k)
 
 
 @converts("LpNormalization")
 def lp_normalization(c: Call) -> Any:
-    return c.call(F.normalize, c.x(0), p=float(c.attr("p")), dim=c.attr("axis"), eps=1e-30)
+    least = 6e-8 if c.dtype(0) == torch.float16 else 1e-30  # a number that the type has, and no norm but that of zeros lies below
+    return c.call(F.normalize, c.x(0), p=float(c.attr("p")), dim=c.attr("axis"), eps=least)
 
 
 @converts("MeanVarianceNormalization")

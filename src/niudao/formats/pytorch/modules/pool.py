@@ -13,7 +13,7 @@ from niudao.formats.pytorch.modules.conv import spatial_rank
 from niudao.formats.pytorch.modules.conv import window as window_of_conv
 from niudao.formats.pytorch.modules.functions.pool import global_lp_pool, max_pool_with_indices, max_unpool
 from niudao.formats.pytorch.modules.functions.windows import pad_same
-from niudao.formats.pytorch.modules.layers.pool import AveragePool, LpPool, MaxPool
+from niudao.formats.pytorch.modules.layers.pool import AveragePool, AveragePoolSame, LpPool, MaxPool
 from niudao.formats.pytorch.modules.table import converts
 
 _MAX = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -23,9 +23,18 @@ _GLOBAL_AVERAGE = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.Adapt
 
 
 def window(c: Call, rank: int, kernel: list[int]) -> Any:
-    """As for a convolution; refuses automatic paddings below zero, where a step passes over more than a window: runtimes disagree."""
+    """As for a convolution; refuses what runtimes disagree on.
+
+    That is automatic padding below zero, where a step passes over more than a window, or of windows with gaps, and windows that are
+    larger than what they slide over.
+    """
     strides, dilations, extents, before, after = window_of_conv(c, rank, kernel)
+    for size, extent, left, right in zip((c.dims(0) or [])[2:], extents, before or [], after or [], strict=False):
+        if size is not None and size + left + right < extent:
+            c.refuse(f"its window of {extent} is larger than the {size + left + right} elements that it slides over", "kernel_shape")
     if c.attr("auto_pad", "NOTSET").startswith("SAME"):
+        if set(dilations) != {1}:
+            c.refuse("its automatic padding of a window with gaps is not agreed upon", "auto_pad")
         for size, extent, step in zip((c.dims(0) or [])[2:], extents, strides, strict=True):
             if step > extent + 1 and (size is None or (size - 1) // step * step + extent - size < -1):
                 c.refuse("its automatic padding is negative", "auto_pad")
@@ -88,8 +97,11 @@ def average_pool(c: Call) -> Any:
     ceil_mode = bool(c.attr("ceil_mode")) and c.attr("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     include = bool(c.attr("count_include_pad"))
     if before is None or after is None:
-        c.refuse("auto_pad on sizes that are known only while the network runs", "auto_pad")
-    if _even(kernel, before, after) and set(dilations) == {1}:
+        return c.module(AveragePoolSame(tuple(kernel), tuple(strides), c.attr("auto_pad") == "SAME_LOWER", include), c.x(0))
+    # torch's own over three axes has float16 only on a GPU, and refuses inputs smaller than the window, whatever their padding
+    small = any(n is not None and n < k for n, k in zip((c.dims(0) or [])[2:], kernel, strict=True))
+    has = rank < 3 or (c.dtype(0) != torch.float16 and not small)
+    if has and _even(kernel, before, after) and set(dilations) == {1}:
         layer = _AVERAGE[rank](tuple(kernel), tuple(strides), tuple(before), ceil_mode=ceil_mode, count_include_pad=include)
         return c.module(layer, c.x(0))
     layer = AveragePool(tuple(kernel), tuple(strides), tuple(dilations), tuple(before), tuple(after), ceil_mode, include)

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from niudao.formats.pytorch.modules.call import Call
 from niudao.formats.pytorch.modules.functions import images
-from niudao.formats.pytorch.modules.functions.resize import resize
+from niudao.formats.pytorch.modules.functions.resize import resize, scaled
 from niudao.formats.pytorch.modules.shape import fixed
 from niudao.formats.pytorch.modules.table import converts
+from niudao.ir.operators import dims
 
 _MODES = {
     ("nearest", 3): ("nearest", "nearest-exact"),
@@ -24,7 +25,7 @@ _MODES = {
     ("linear", 5): ("trilinear",),
     ("cubic", 4): ("bicubic",),
 }
-_TRIED = (1, 2, 3, 4, 5, 7, 8, 12, 17, 32)
+_TRIED = range(1, 33)
 """Sizes on which torch's answer is compared with ours where the size is known only while the network runs."""
 _LARGEST = 2048
 """Longer axes are not compared: the unit matrix would be large."""
@@ -45,9 +46,9 @@ def resize_any(c: Call) -> Any:
     scales = _given(c, 2)
     sizes = _given(c, 3) if scales is None else None
     if scales is not None and coordinates in ("align_corners", "tf_crop_and_resize") and _cut(c, axes, scales):
-        c.refuse(
-            "its factors may leave part of an element over, and ONNX and its runtimes do not agree where the corners lie then", "scales"
-        )
+        c.refuse("its factors leave part of an element over, and ONNX and its runtimes do not agree where the corners lie then", "scales")
+    if scales is not None and _rounded(c, axes, scales):
+        c.refuse("ONNX's own rule of shapes and its runtimes round the product of a size and its factor to different sizes", "scales")
     have, roi = [(c.dims(0) or [None] * rank)[a] for a in axes], None
     if coordinates == "tf_crop_and_resize":
         roi = _given(c, 1)
@@ -81,10 +82,20 @@ def resize_any(c: Call) -> Any:
 
 
 def _cut(c: Call, axes: list[int], scales: list[Any]) -> bool:
-    """Whether a size times its factor is no whole number, or the factor is not known; where only the size is not, `resize` asks."""
-    sizes = c.dims(0) or []
-    pairs = [(sizes[a], s) for a, s in zip(axes, scales, strict=True)]
-    return any(not isinstance(s, float) or (n is not None and abs(n * s - round(n * s)) > 1e-4) for n, s in pairs)
+    """Whether a size times its factor is no whole number; `resize` asks again where one is not known. One element has no corners."""
+    return any(n != 1 and abs(n * s - round(n * s)) > 1e-4 for n, s, _ in _known(c, axes, scales))
+
+
+def _rounded(c: Call, axes: list[int], scales: list[Any]) -> bool:
+    """Whether the size that was inferred, and that later nodes count on, is another than the one that `resize` makes."""
+    return any(isinstance(new, int) and new != scaled(n, s) for n, s, new in _known(c, axes, scales))
+
+
+def _known(c: Call, axes: list[int], scales: list[Any]) -> list[tuple[int, float, Any]]:
+    """Size, factor and inferred new size of the axes of which size and factor are known."""
+    sizes, new = c.dims(0) or [], dims(c.node.outputs[0]) or [None] * c.needs_rank()
+    triples = [(sizes[a], s, new[a]) for a, s in zip(axes, scales, strict=True)]
+    return [(n, s, m) for n, s, m in triples if n is not None and isinstance(s, float)]
 
 
 def _given(c: Call, i: int) -> list[Any] | None:
@@ -113,6 +124,8 @@ def _torch(
     ):
         return None
     tries: list[list[int]] = [[n] if n is not None else list(_TRIED) for n in have]
+    if settings["coordinates"] == "align_corners" and any(n is None and s % 1 for n, s in zip(have, scales or [], strict=False)):
+        return None  # ours looks whether the factor leaves part of an element over
     if max(max(t) for t in tries) > _LARGEST or (sizes is not None and None in have) or max(sizes or [0]) > _LARGEST:
         return None
     antialias = settings.get("antialias", False)

@@ -51,13 +51,13 @@ def to_tensor(array: np.ndarray[Any, Any], dtype: torch.dtype) -> torch.Tensor:
 
 
 def to_array(tensor: torch.Tensor, dtype: ir.DataType) -> np.ndarray[Any, Any]:
-    """The way back: an array of the initializer's own type."""
+    """The way back: an array of the initializer's own type, which may share the tensor's memory."""
     wanted = DTYPES[dtype]
     tensor = tensor.detach().to("cpu", wanted).contiguous()
     bits = _AS_BITS.get(wanted)
     if bits is None:
-        return np.array(tensor.numpy())
-    return np.array(tensor.view(torch.int16 if bits is np.int16 else torch.int8).numpy()).view(dtype.numpy())
+        return np.asarray(tensor.numpy())
+    return np.asarray(tensor.view(torch.int16 if bits is np.int16 else torch.int8).numpy()).view(dtype.numpy())
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,13 @@ class Stored:
     Attributes:
         initializer: Name of the initializer.
         pick: How the entry lies in the initializer; None where they are the same.
+        use: The only place that this entry stands for, as a node's first output and the number of its input, where a file has one
+            initializer for several things that a training network keeps apart.
     """
 
     initializer: str
     pick: Pick | None = None
+    use: tuple[str, int] | None = None
 
 
 @dataclass
@@ -87,6 +90,16 @@ class Weights:
     _owners: dict[ir.Value, list[str]] = field(default_factory=dict)
     _nodes: dict[ir.Value, fx.Node] = field(default_factory=dict)
     _statistics: set[ir.Value] = field(default_factory=set)
+    _private: dict[ir.Value, Stored] = field(default_factory=dict)
+
+    def private(self, value: ir.Value, name: str, node: ir.Node, i: int) -> ir.Value:
+        """A weight of one input alone, with the content of an initializer that others use too."""
+        made = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
+        self._private[made] = Stored(value.name or "", use=(node.outputs[0].name or "", i))
+        return made
+
+    def _entry(self, value: ir.Value, pick: Pick | None = None) -> Stored:
+        return self._private.get(value) or Stored(value.name or "", pick)
 
     def owned(self, value: ir.Value) -> bool:
         """Whether a layer holds this initializer already."""
@@ -125,11 +138,11 @@ class Weights:
             else:
                 layer.register_parameter(name, nn.Parameter(tensor, requires_grad=tensor.is_floating_point()))
             key = f"{path}.{name}"
-            self.stored[key] = Stored(value.name or "", pick)
+            self.stored[key] = self._entry(value, pick)
             self._owners.setdefault(value, []).append(key)
 
-    def register(self, root: nn.Module, layers: Iterable[str]) -> None:
-        """Register what no layer owns at the root, dots nesting, and point the `get_attr` nodes at it."""
+    def register(self, root: nn.Module, layers: Iterable[str], *, apart: bool) -> None:
+        """Register what no layer owns at the root, dots nesting, and point the `get_attr` nodes at it; `apart` from layers of torch's."""
         leaves = set(layers)
         for value, node in self._nodes.items():
             if node._erased:
@@ -139,10 +152,13 @@ class Weights:
                 node.target = keys[0]
                 continue
             key = path_of(value.name or "")
-            while not _attach(root, key, tensor_of(value), parameter=_trains(value) and value not in self._statistics, leaves=leaves):
+            trained = _trains(value) and value not in self._statistics
+            if apart and key.rpartition(".")[0] in leaves:
+                key = key.replace(".", "_")
+            while not _attach(root, key, tensor_of(value), parameter=trained, leaves=leaves):
                 key = f"{key.replace('.', '_')}_"
             node.target = key
-            self.stored[key] = Stored(value.name or "")
+            self.stored[key] = self._entry(value)
 
 
 def tensor_of(value: ir.Value) -> torch.Tensor:
@@ -183,7 +199,7 @@ def _attach(root: nn.Module, key: str, tensor: torch.Tensor, *, parameter: bool,
 def gather(
     stored: Mapping[str, Stored], state: Mapping[str, torch.Tensor], values: Mapping[str, ir.Value]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Initializer name -> its new content, from a network's state.
+    """Initializer name (key of the state where that stands for one use alone) -> new content, from a network's state.
 
     Args:
         stored: What each entry of the state holds.
@@ -201,9 +217,10 @@ def gather(
         if key not in state:
             raise InvalidModel(f"the network has lost its entry {key!r}, which holds the weight {entry.initializer!r}.")
         tensor = state[key].detach().to("cpu")
-        if entry.initializer not in made:
-            made[entry.initializer] = tensor_of(value)
-        whole = made[entry.initializer]
+        name = entry.initializer if entry.use is None else key
+        if name not in made:
+            made[name] = tensor_of(value)
+        whole = made[name]
         wanted = whole.shape if entry.pick is None else entry.pick(whole).shape
         if tensor.shape != wanted:
             raise InvalidModel(
@@ -213,7 +230,8 @@ def gather(
                 next="read the changed network itself: niudao.formats.pytorch.read_module",
             )
         _put(whole, entry.pick, tensor)
-    return {name: to_array(tensor, values[name].const_value.dtype) for name, tensor in made.items()}  # type: ignore[union-attr]
+    types = {entry.initializer if entry.use is None else key: values[entry.initializer].const_value for key, entry in stored.items()}
+    return {name: to_array(tensor, types[name].dtype) for name, tensor in made.items()}  # type: ignore[union-attr]
 
 
 def _put(whole: torch.Tensor, pick: Pick | None, part: torch.Tensor) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,21 @@ from niudao.formats.pytorch.program import fx
 from niudao.formats.pytorch.program.program import Program
 
 
-def program_of(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], *, batch: str = "free", decompose: bool = False) -> Program:
+def program_of(
+    module: torch.nn.Module,
+    example_inputs: Sequence[torch.Tensor],
+    *,
+    batch: str = "free",
+    decompose: bool = False,
+    free: Sequence[Collection[int]] | None = None,
+) -> Program:
     """The calls that a module makes in evaluation.
 
     Args:
         module: The module; on any device.
         example_inputs: What `forward` is given: tensors, batch first.
         batch: "free" to leave the first axis of every input open where the module allows it; "fixed" to keep it.
+        free: Axes of each input to leave open where the module allows them all; the first one of each where left out or not allowed.
         decompose: Let torch take its operators apart into the fewer ones of core ATen.
 
     Returns:
@@ -47,7 +56,7 @@ def program_of(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], 
         if isinstance(module, torch.jit.ScriptModule):
             return _through_script(module, inputs, batch == "free")
         try:
-            exported, notes = _exported(module, inputs, batch == "free")
+            exported, notes = _exported(module, inputs, batch == "free", free)
         except Unsupported as e:
             traced = _traced(module, inputs)
             if traced is None:
@@ -62,33 +71,41 @@ def program_of(module: torch.nn.Module, example_inputs: Sequence[torch.Tensor], 
 
 @contextmanager
 def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Evaluation for the time of an export; every module's own mode is put back."""
+    """Evaluation and silence for the time of an export; every module's own mode is put back."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
+    logged = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # torch logs the stack of what it then raises, and that is told
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        logging.disable(logged)
         for m, mode in modes:
             m.training = mode
 
 
-def _exported(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], free: bool) -> tuple[Any, list[str]]:
+def _exported(
+    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], free: bool, axes: Sequence[Collection[int]] | None = None
+) -> tuple[Any, list[str]]:
     """The exported program, its first axes open where that is possible, and what to say about it."""
     reason = ""
     if free and all(x.ndim for x in inputs):
         # a batch of one is not told from a size that is always one
         several = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x.clone() for x in inputs)  # export leaves marks on what it is given
-        shapes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
-        try:
-            made = torch.export.export(module, several, dynamic_shapes=_per_argument(module, shapes), strict=False)
-        except Exception as e:  # torch.export raises whatever the module or the tracer does
-            reason = _reason(e)
-        else:
-            if _is_free(made):
-                return made, []
-            reason = "the module computes with the number it was exported with"
+        first = tuple({0} for _ in inputs)
+        wanted = tuple(set(a) for a in axes) if axes is not None and len(axes) == len(inputs) else first
+        for opened in dict.fromkeys(map(tuple, (map(frozenset, wanted), map(frozenset, first)))):
+            shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in sorted(a)} for a in opened)
+            try:
+                made = torch.export.export(module, several, dynamic_shapes=_per_argument(module, shapes), strict=False)
+            except Exception as e:  # torch.export raises whatever the module or the tracer does
+                reason = _reason(e)
+            else:
+                if _is_free(made):
+                    return made, []
+                reason = "the module computes with the number it was exported with"
     try:
         made = torch.export.export(module, inputs, strict=False)
     except Exception as e:  # as above

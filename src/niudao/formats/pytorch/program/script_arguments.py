@@ -46,7 +46,7 @@ def content(i: int, argument: Any, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [content(i, argument, v) for v in value]
     if "Device" in kind or argument.name == "device":
-        return None if value is None else torch.device("cpu" if i < 0 else "meta")
+        return torch.device("cpu" if i < 0 else "meta")
     if argument.name == "dtype" or "ScalarType" in kind:
         return CODES.get(value, value) if isinstance(value, int) else value
     if argument.name == "memory_format" or "MemoryFormat" in kind:

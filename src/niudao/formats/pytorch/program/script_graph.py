@@ -355,6 +355,9 @@ class Walk:
     def _prim_device(self, node: Any, env: dict[str, Any]) -> list[Any]:
         return ["cpu"]
 
+    def _prim_type(self, node: Any, env: dict[str, Any]) -> list[Any]:
+        return ["cpu"]  # of a device
+
     def _prim_layout(self, node: Any, env: dict[str, Any]) -> list[Any]:
         return [0]
 

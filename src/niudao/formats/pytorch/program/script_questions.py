@@ -57,6 +57,11 @@ def is_floating_point(walk: Walk, node: Any, args: list[Any]) -> Any:
     return (x.dtype if isinstance(x, Scalar) else x.probes[0].dtype).is_floating_point
 
 
+def no(walk: Walk, node: Any, args: list[Any]) -> Any:
+    """Networks are read at rest: without autocast, gradients or tracing."""
+    return False
+
+
 def is_complex(walk: Walk, node: Any, args: list[Any]) -> Any:
     return False
 
@@ -121,6 +126,9 @@ QUESTIONS: dict[str, Callable[[Walk, Any, list[Any]], Any]] = {
     "aten::repeat_interleave": repeat_interleave,
     "aten::is_floating_point": is_floating_point,
     "aten::is_complex": is_complex,
+    "aten::is_autocast_enabled": no,
+    "aten::is_autocast_cpu_enabled": no,
+    "aten::is_grad_enabled": no,
     "aten::__is__": of_is,
     "aten::__isnot__": isnot,
     "aten::Int": of_int,

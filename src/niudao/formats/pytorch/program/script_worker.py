@@ -68,12 +68,16 @@ def run(path: str, feeds: Any, settings: dict[str, Any]) -> list[tuple[str, Any]
     except graph.Refuse as e:
         return _packed({"failure": {"reason": e.reason, "op": e.op, "layer": ""}}, {})
     inputs = [a for a in arguments if a[1] in ("Tensor", "Optional[Tensor]") and (a[1] == "Tensor" or a[0] in settings["shapes"])]
-    document: dict[str, Any] = {"names": [a[0] for a in inputs], "training": bool(wrapped.training), "version": version()}
+    document: dict[str, Any] = {
+        "names": [a[0] for a in inputs],
+        "training": bool(getattr(wrapped, "training", False)),
+        "version": version(),
+    }
     failure: dict[str, Any] | None = None
     for a in arguments:
         if a not in inputs and a[2] is ... and not a[1].startswith("Optional"):
             return _packed({"failure": {"reason": f"its argument {a[0]!r} is a {a[1]}, not a tensor", "op": "forward", "layer": ""}}, {})
-    for spec, note in _attempts(inputs, settings, wrapped.state_dict()):
+    for spec, note in _attempts(inputs, settings, wrapped.state_dict() or _constants(module, graph.forward_of(module))):
         walk = graph.Walk(unit, module, names)
         try:
             found = _walked(walk, arguments, spec)
@@ -91,6 +95,17 @@ def run(path: str, feeds: Any, settings: dict[str, Any]) -> list[tuple[str, Any]
         used = {n: t for n, t in {**walk.tape.constants, **missing}.items() if n in found["weights"]}
         return _packed(document, used)
     return _packed(document | {"failure": failure or {"reason": "it takes no tensor", "op": "forward", "layer": "", "kind": "refused"}}, {})
+
+
+def _constants(module: Any, forward: str) -> dict[str, Any]:
+    """The weights of a frozen network, which has none but constants, in the order in which it uses them."""
+    found: dict[str, Any] = {}
+    for node in module._get_method(forward).graph.nodes():
+        for value in node.inputs():
+            held = value.toIValue() if value.node().kind() == "prim::Constant" else None
+            if isinstance(held, torch.Tensor):
+                found.setdefault(value.debugName(), held)
+    return found
 
 
 def _packed(document: dict[str, Any], constants: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -185,15 +200,22 @@ def _attempts(inputs: Sequence[tuple[str, str, Any]], settings: dict[str, Any], 
     types_of = {n: t for n, (_, t) in zip(names, traced, strict=True)} if traced and len(traced) == len(names) else {}
     if all(n in shapes for n in names):
         dims = {n: [d if d is not None else "batch" if i == 0 else f"{n}_{i}" for i, d in enumerate(shapes[n])] for n in names}
-        for kind in ("float32", "int64"):
+        for kind in dict.fromkeys((_floating(state), "float32", "int64")):
             yield [(n, dims[n], types_of.get(n, kind)) for n in names], ""
         return
     for shape, kind in _guesses(state):
+        kind = _floating(state) if kind == "float32" else kind
         if "height" in shape and not settings["free"]:
             continue
         spec = [(n, list(shapes[n]) if n in shapes else list(shape), kind) for n in names]
         shown = "x".join(str(d) for d in shape)
         yield spec, f"the file does not say what shape its input has; {shown} fits, --shape {names[0]}=... says another"
+
+
+def _floating(state: dict[str, Any]) -> str:
+    """The type of numbers that the network computes in, which is that of its first weight."""
+    dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.float32)
+    return str(dtype).removeprefix("torch.")
 
 
 def _guesses(state: dict[str, Any]) -> Iterator[tuple[list[int | str], str]]:

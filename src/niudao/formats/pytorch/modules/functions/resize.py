@@ -51,8 +51,8 @@ def resize(
     elif sizes is None:
         sizes = [scaled(x.shape[axis], factor) for axis, factor in zip(axes, factors, strict=True)]
     if scales is not None and coordinates in ("align_corners", "tf_crop_and_resize"):
-        over = [abs(x.shape[axis] * factor - size) for axis, factor, size in zip(axes, factors, sizes, strict=True)]
-        if max(over, default=0) > 1e-4:
+        made = [(x.shape[a], f, n) for a, f, n in zip(axes, factors, sizes, strict=True) if f % 1]
+        if any(size != 1 and abs(size * factor - new) > 1e-4 for size, factor, new in made):
             raise ValueError("the factors leave part of an element over; where the corners lie then is not agreed upon")
     for i, (axis, size, factor) in enumerate(zip(axes, sizes, factors, strict=True)):
         ends = (0.0, 1.0) if roi is None else (roi[i], roi[len(axes) + i])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from niudao.formats.pytorch.modules.functions.pool import root
-from niudao.formats.pytorch.modules.functions.windows import pad_windows, sum_windows
+from niudao.formats.pytorch.modules.functions.windows import pad_same, pad_windows, sum_windows
 
 
 class MaxPool(nn.Module):
@@ -92,6 +92,31 @@ class AveragePool(nn.Module):
             f"kernel={self.kernel}, stride={self.stride}, dilation={self.dilation}, before={self.before}, after={self.after}, "
             f"ceil_mode={self.ceil_mode}, count_include_pad={self.count_include_pad}"
         )
+
+
+class AveragePoolSame(nn.Module):
+    """The mean of every window, padded so that ceil(size / stride) windows fit; padding counts as zeros, or not at all.
+
+    Args:
+        kernel: Window, one number an axis; so is the stride.
+        stride: Step of the window.
+        lower: An odd rest of the padding goes before the axis, not behind.
+        count_include_pad: Padding counts as zeros.
+    """
+
+    def __init__(self, kernel: tuple[int, ...], stride: tuple[int, ...], lower: bool = False, count_include_pad: bool = False) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.lower, self.count_include_pad = kernel, stride, lower, count_include_pad
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(self.kernel) - 1]
+        y = mean(pad_same(x, self.kernel, self.stride, self.lower), self.kernel, self.stride)
+        if self.count_include_pad:
+            return y
+        return y / mean(pad_same(torch.ones_like(x[:1, :1]), self.kernel, self.stride, self.lower), self.kernel, self.stride)
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, lower={self.lower}, count_include_pad={self.count_include_pad}"
 
 
 class LpPool(nn.Module):
