@@ -93,7 +93,7 @@ def test_default_labels_are_no_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "processor", "says"),
     [
-        ("[1]", None, "no object"),
+        ("[1]", None, "no JSON object"),
         ("{", None, "no JSON"),
         ("[" * 100000, None, "JSON|deep"),
         ('{"a":' * 500 + "1" + "}" * 500, None, "deep"),

@@ -21,6 +21,7 @@ import onnx_ir as ir
 from niudao.errors import LimitError, ReadError, Where
 from niudao.formats import files
 from niudao.formats.hdf5 import chunks
+from niudao.formats.window import Window
 from niudao.ir.wire import BIG
 
 MAX_DEPTH, MAX_OBJECTS = 64, 500_000
@@ -48,7 +49,7 @@ class Region:
                 with h5py.File(io.BytesIO(self.data), "r") as file:
                     yield file
             elif self.size is not None:
-                with files.open_model(self.path) as raw, h5py.File(_Window(raw, self.start, self.size), "r") as file:
+                with files.open_model(self.path) as raw, h5py.File(Window(raw, self.start, self.size), "r") as file:
                     yield file
             else:
                 files.open_model(self.path).close()
@@ -60,35 +61,6 @@ class Region:
         if self.data is not None:
             return len(self.data)
         return self.size if self.size is not None else self.path.stat().st_size
-
-
-class _Window(io.RawIOBase):
-    """A piece of a file as a file of its own."""
-
-    def __init__(self, raw: Any, start: int, size: int) -> None:
-        self._raw, self._start, self._size, self._at = raw, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, self._size)[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        count = max(0, min(len(view), self._size - self._at))
-        self._raw.seek(self._start + self._at)
-        data = self._raw.read(count)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ References: `keras.src.legacy.saving.legacy_h5_format` and `keras.src.saving.sav
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from niudao.errors import LimitError, ReadError, Where
-from niudao.formats import files
+from niudao.formats import documents, files
 from niudao.formats.hdf5.survey import Contents, Region, names, survey, text
 
-MAX_JSON, MAX_JSON_DEPTH, MAX_JSON_PARTS = 32 << 20, 100, 1_500_000
-"""Bytes, levels, and values of a configuration; each value becomes a Python object."""
+MAX_JSON = 32 << 20
+"""Bytes of a configuration."""
 _UNPACKED, _RATIO = 64 << 20, 20
 """Weights of floats hardly shrink when packed; small ones may, for they may be zeros."""
 _ATTRIBUTES = frozenset(("model_config", "keras_version", "backend", "layer_names", "weight_names", "niudao", "name"))
@@ -176,33 +175,8 @@ def parse(data: bytes | str, where: Where) -> Mapping[str, Any]:
     Raises:
         ReadError: It is not.
     """
-    if len(data) > MAX_JSON:
-        raise LimitError("the configuration is too long.", where=where, expected=f"at most {MAX_JSON:,} bytes")
-    try:
-        document = _loads(data, where)
-        if isinstance(document, str):  # `json.dump(model.to_json())` wraps it twice
-            document = _loads(document, where)
-    except RecursionError as e:
-        raise LimitError("the configuration is nested too deeply.", where=where, expected=f"at most {MAX_JSON_DEPTH} levels") from e
-    except ValueError as e:
-        raise ReadError(f"the configuration is no JSON: {str(e)[:120]}.", where=where) from e
-    if not isinstance(document, dict):
-        raise ReadError("the configuration is no JSON object.", where=where, got=type(document).__name__)
-    level: list[Any] = [document]
-    for _ in range(MAX_JSON_DEPTH):
-        level = [v for x in level for v in (x.values() if isinstance(x, dict) else x) if isinstance(v, (dict, list))]
-        if not level:
-            return document
-    raise LimitError("the configuration is nested too deeply.", where=where, expected=f"at most {MAX_JSON_DEPTH} levels")
-
-
-def _loads(data: bytes | str, where: Where) -> Any:
-    """JSON of few enough values, counted before they are made: each but the first of its list or object follows a comma."""
-    marks: tuple[Any, ...] = (b",", b"[", b"{") if isinstance(data, bytes) else (",", "[", "{")
-    parts = sum(data.count(m) for m in marks)
-    if parts > MAX_JSON_PARTS:
-        raise LimitError("the configuration holds too many values.", where=where, expected=f"at most {MAX_JSON_PARTS:,}", got=f"{parts:,}")
-    return json.loads(data)
+    held = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    return documents.parse(held, where, called="configuration", limit=MAX_JSON)
 
 
 # the .keras archive

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from niudao.formats.pytorch.checkpoint import documents
+from niudao.formats import documents
 from niudao.formats.pytorch.checkpoint.archive import open_archive
 from niudao.ir import card
 from niudao.ir.values import claim

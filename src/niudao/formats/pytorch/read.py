@@ -15,10 +15,10 @@ from typing import Any
 import onnx_ir as ir
 
 from niudao.errors import ReadError, UsageError, Where
-from niudao.formats import files
+from niudao.formats import documents, files
 from niudao.formats.pytorch import architecture, bare, extra
 from niudao.formats.pytorch.aten.build import build
-from niudao.formats.pytorch.checkpoint import Checkpoint, StoredTensor, documents, open_checkpoint
+from niudao.formats.pytorch.checkpoint import Checkpoint, StoredTensor, open_checkpoint
 from niudao.formats.pytorch.checkpoint.hub import read_hub
 from niudao.formats.pytorch.checkpoint.part import part_of
 from niudao.formats.pytorch.checkpoint.sniff import sniff

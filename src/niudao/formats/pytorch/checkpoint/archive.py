@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from niudao.errors import LimitError, ReadError, Where
-from niudao.formats import files
-from niudao.formats.pytorch.checkpoint import documents
+from niudao.formats import documents, files
+from niudao.formats.window import Window
 
 MAX_DIRECTORY = 8 << 20
 """Bytes of an archive's list of members, about a hundred for each; a network has a member for each of its tensors."""
@@ -30,34 +30,6 @@ _BROKEN = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFErro
 def shown(name: str) -> str:
     """A name of a stranger's for a sentence: short, and of one line."""
     return name[:80] if name[:80].isprintable() else repr(name[:80])
-
-
-class Window(io.RawIOBase):
-    """A piece of an open file as a file of its own."""
-
-    def __init__(self, raw: IO[bytes], start: int, size: int) -> None:
-        self._raw, self._start, self._size, self._at = raw, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = max(0, offset + (0, self._at, self._size)[whence])
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        self._raw.seek(self._start + self._at)
-        data = self._raw.read(max(0, min(len(view), self._size - self._at)))
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from niudao.errors import ReadError, Where
-from niudao.formats import files
-from niudao.formats.pytorch.checkpoint import documents
+from niudao.formats import documents, files
 from niudao.ir.card import InputCard, usable
 
 _MAX_JSON, _MAX_CLASSES, _MAX_SIDE = 8 << 20, 100_000, 1 << 16

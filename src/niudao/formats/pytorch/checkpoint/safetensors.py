@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from niudao.errors import LimitError, ReadError, Where
-from niudao.formats import files
-from niudao.formats.pytorch.checkpoint import documents
+from niudao.formats import documents, files
 from niudao.formats.pytorch.checkpoint.tensors import WIDTHS, Storage, StoredTensor, contiguous
 
 MAX_HEADER = 64 << 20
