@@ -18,13 +18,14 @@ from niudao.formats.pytorch import extra
 from niudao.ir import card, probe
 
 
-def save(model: ir.Model, network: Any, path: Path) -> list[str]:
+def save(model: ir.Model, network: Any, path: Path, where: Path) -> list[str]:
     """Export a network made of a model by `to_module`, and write it.
 
     Args:
         model: The model.
         network: What `to_module` made of it, in eval mode.
         path: Where the .pt2 goes.
+        where: What the user calls it, for messages.
 
     Returns:
         What a person should know: which free axes became numbers.
@@ -34,6 +35,8 @@ def save(model: ir.Model, network: Any, path: Path) -> list[str]:
     """
     import torch
 
+    from niudao.formats.pytorch.program.live import reason_of
+
     arguments = tuple(torch.from_numpy(a) for a in _examples(model))
     notes: list[str] = []
     with _quiet():
@@ -42,13 +45,13 @@ def save(model: ir.Model, network: Any, path: Path) -> list[str]:
             try:
                 program = torch.export.export(network, arguments, dynamic_shapes=_dynamic(model, axes), strict=False)
             except Exception as e:  # torch.export raises many kinds where an axis turns out not to be free
-                reason = " ".join(str(e).split())[:300]
+                reason = reason_of(e)
                 continue
             fixed = sorted({f"{model.graph.inputs[i].name} axis {a}" for i, a, _ in set(_free(model)) - set(axes)})
             notes += [f"torch.export fixed {', '.join(fixed)}: the network's graph computes with the number"] if fixed else []
             break
         if program is None:
-            raise WriteError("torch.export does not take this network.", where=path, got=reason)
+            raise WriteError("torch.export does not take this network.", where=where, got=reason)
         for node in program.graph.nodes:
             for told in _TRACES:
                 node.meta.pop(told, None)
@@ -98,15 +101,12 @@ def _examples(model: ir.Model) -> list[np.ndarray[Any, Any]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.export talks of its own insides."""
-    loggers = [logging.getLogger(name) for name in ("torch", "torch.export", "torch._export")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
+    """torch.export talks of its own insides, and logs the stack of what it then raises."""
+    logged = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    finally:
+        logging.disable(logged)

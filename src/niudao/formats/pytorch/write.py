@@ -63,7 +63,7 @@ def _write_pt2(model: ir.Model, path: Path) -> WriteReport:
     from niudao.formats.pytorch.export import save
 
     with files.whole(path) as draft:
-        notes = save(model, network, draft)
+        notes = save(model, network, draft, path)
     return WriteReport(files=(str(path),), rewrites=tuple(notes))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +37,7 @@ def program_of(
         module: The module; on any device.
         example_inputs: What `forward` is given: tensors, batch first.
         batch: "free" to leave the first axis of every input open where the module allows it; "fixed" to keep it.
-        free: Axes of each input to leave open where the module allows them all; the first one of each where left out or not allowed.
+        free: Axes of each input to leave open where the module allows them all; the first one of each where left out.
         decompose: Let torch take its operators apart into the fewer ones of core ATen.
 
     Returns:
@@ -56,7 +57,7 @@ def program_of(
         if isinstance(module, torch.jit.ScriptModule):
             return _through_script(module, inputs, batch == "free")
         try:
-            exported, notes = _exported(module, inputs, batch == "free", free)
+            exported, notes = _exported(module, inputs, batch == "free" and (free is None or any(free)), free)
         except Unsupported as e:
             traced = _traced(module, inputs)
             if traced is None:
@@ -77,7 +78,7 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
     logged = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # torch logs the stack of what it then raises, and that is told
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -93,15 +94,17 @@ def _exported(
     reason = ""
     if free and all(x.ndim for x in inputs):
         # a batch of one is not told from a size that is always one
-        several = tuple(torch.cat([x, x]) if x.shape[0] == 1 else x.clone() for x in inputs)  # export leaves marks on what it is given
-        first = tuple({0} for _ in inputs)
-        wanted = tuple(set(a) for a in axes) if axes is not None and len(axes) == len(inputs) else first
-        for opened in dict.fromkeys(map(tuple, (map(frozenset, wanted), map(frozenset, first)))):
+        given = axes if axes is not None and len(axes) == len(inputs) else [{0} for _ in inputs]
+        wanted = tuple(map(frozenset, given))
+        several = tuple(  # copies, for export leaves marks on what it is given
+            torch.cat([x, x]) if x.shape[0] == 1 and 0 in a else x.clone() for x, a in zip(inputs, wanted, strict=True)
+        )
+        for opened in dict.fromkeys((wanted, tuple(a & {0} for a in wanted))):
             shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in sorted(a)} for a in opened)
             try:
                 made = torch.export.export(module, several, dynamic_shapes=_per_argument(module, shapes), strict=False)
             except Exception as e:  # torch.export raises whatever the module or the tracer does
-                reason = _reason(e)
+                reason = reason_of(e)
             else:
                 if _is_free(made):
                     return made, []
@@ -111,7 +114,7 @@ def _exported(
     except Exception as e:  # as above
         _runs(module, inputs)
         raise Unsupported(
-            "torch.export", [Refusal(type(module).__name__, "forward", _reason(e))], next="trace it with torch.jit.trace"
+            "torch.export", [Refusal(type(module).__name__, "forward", reason_of(e))], next="trace it with torch.jit.trace"
         ) from e
     return made, [f"the batch is fixed to {inputs[0].shape[0]}: {reason}"] if reason else []
 
@@ -182,10 +185,10 @@ def _runs(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         module(*inputs)
     except Exception as e:  # a stranger's forward raises what it likes
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise UsageError(f"the module does not run on these inputs: {_reason(e)}", got=shapes) from e
+        raise UsageError(f"the module does not run on these inputs: {reason_of(e)}", got=shapes) from e
 
 
-def _reason(e: Exception) -> str:
+def reason_of(e: Exception) -> str:
     """The first sentence of an exception, without paths and stacks."""
     lines = [line.strip() for line in str(e).splitlines() if line.strip() and 'File "' not in line]
-    return (lines[0] if lines else type(e).__name__)[:200]
+    return (lines[0] if lines else type(e).__name__).split("(/")[0][:200]

@@ -15,7 +15,7 @@ from niudao.formats.pytorch.source.wrap import wrap
 
 def input_shapes(network: fx.GraphModule, wiring: Wiring) -> list[tuple[str, tuple[Any, ...] | None, str]]:
     """Source's name, shape and type of each input, where they are known."""
-    model = getattr(network, "model", None)
+    model = getattr(network, "remembered", None)
     if model is None:
         return [(str(p.target), None, "float32") for p in wiring.placeholders]
     found = []
@@ -34,7 +34,7 @@ def head(network: Any, whole: str, title: str, line: str, weights: str, shapes: 
             f"Input {docstring(name, 40)}: {docstring(size, 40) or 'a tensor'}, {dtype}."
             + (f" {docstring(line, 70)}" if line and name == shapes[0][0] else "")
         )
-    model = getattr(network, "model", None)
+    model = getattr(network, "remembered", None)
     if model is not None:
         for value in model.graph.outputs:
             size = "" if value.shape is None else " x ".join(str(d) if isinstance(d, int) else "batch" for d in value.shape)
@@ -102,7 +102,8 @@ def examples(shapes: Any) -> str:
     made = []
     for _, shape, dtype in shapes:
         sizes = ", ".join(
-            "1" if i == 0 else "64" if d is None or isinstance(d, str) else str(d) for i, d in enumerate(shape or (1, 3, 224, 224))
+            str(d) if isinstance(d, int) else "1" if i == 0 else "64"
+            for i, d in enumerate(shape if shape is not None else (1, 3, 224, 224))
         )
         kind = "" if dtype == "float32" else f", dtype=torch.{dtype}"
         made.append(f"torch.rand({sizes or '()'}{kind})" if "float" in dtype else f"torch.zeros({sizes or '()'}{kind})")

@@ -113,7 +113,7 @@ def _tree(network: fx.GraphModule, wiring: Wiring, describer: Describer) -> Regi
 
 def _types(network: fx.GraphModule) -> dict[str, str]:
     """Name of a source's block -> its class, where the model knows which class made the calls between its layers."""
-    model = getattr(network, "model", None)
+    model = getattr(network, "remembered", None)
     votes: dict[str, Counter[str]] = {}
     for node in model.graph if model is not None else ():
         layer, kind = node.metadata_props.get("niudao.layer", ""), node.metadata_props.get("niudao.layer_type", "")
@@ -125,7 +125,7 @@ def _types(network: fx.GraphModule) -> dict[str, str]:
 
 def _layers(network: fx.GraphModule) -> frozenset[str] | None:
     """The names of the source's layers: a layer with another name is one of these, called again."""
-    model = getattr(network, "model", None)
+    model = getattr(network, "remembered", None)
     return None if model is None else frozenset(node.metadata_props.get("niudao.layer") or node.name or "" for node in model.graph)
 
 
