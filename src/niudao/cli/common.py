@@ -35,7 +35,7 @@ def reading_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trust",
         action="store_true",
-        help="the source comes from known hands: FILE.py of --arch is run, and a proof may let the source's own framework read it",
+        help="the source comes from known hands: FILE.py of --arch, or the .py beside a .safetensors, is run; its framework may read it",
     )
     group.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="your own layers: a Python file that registers them; it is run"

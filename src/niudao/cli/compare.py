@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights-b", metavar="FILE", help="second file of B")
     parser.add_argument("--arch", metavar="NAME", help="whose weights A holds, where it is a PyTorch state dict (as in convert)")
     parser.add_argument("--arch-b", metavar="NAME", help="whose weights B holds")
-    parser.add_argument("--trust", action="store_true", help="run the FILE.py that --arch names")
+    parser.add_argument("--trust", action="store_true", help="run the FILE.py that --arch names, or the .py beside a .safetensors")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="your own layers: a Python file that registers them; it is run"
     )

@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> Report | None:
     paths = [*options.paths, *([options.output] if options.output else [])]
     if len(paths) == 1 and options.to:
         paths.append(str(Path(paths[0]).with_suffix(_ending(options.to))))
+        if paths[0] == paths[1]:
+            raise UsageError("the target would be the source itself.", got=paths[1], next="name a target")
     if len(paths) not in (2, 3):
         raise UsageError("convert takes a source and a target.", got=" ".join(paths), next="niudao convert net.h5 net.onnx")
     options.source = paths[0]

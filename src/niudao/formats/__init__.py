@@ -121,7 +121,7 @@ def read(
         format: Name of the format; found by content if left out.
         shapes: Input name -> shape, for what the file leaves open.
         arch: What the weights of a PyTorch state dict belong to: a name of the zoo, or `FILE.py:FACTORY`, which needs `trust`.
-        trust: The source comes from known hands: the file that `arch` names may be run.
+        trust: The source comes from known hands: the file that `arch` names, or the `.py` beside a `.safetensors`, may be run.
         example_inputs: What a live module is called with, as torch tensors; the first axis becomes the free batch.
 
     Returns:

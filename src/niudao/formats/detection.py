@@ -34,6 +34,8 @@ def detect(path: str | os.PathLike[str]) -> str:
         raise ReadError(f"{path.name} stands for a large file that was not downloaded.", where=path, next="git lfs pull")
     if head.startswith(b"\x1f\x8b"):
         raise ReadError(f"{path.name} is packed with gzip.", where=path, next="unpack it first")
+    if ending == ".py" and path.with_suffix(".safetensors").is_file():
+        return "pytorch"
     text = head.lstrip()
     if text[:1] == b"{" and ending in (".json", ""):
         return "pytorch" if path.name.endswith(".index.json") else "keras"

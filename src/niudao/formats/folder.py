@@ -6,7 +6,22 @@ from pathlib import Path
 
 from niudao.errors import ReadError
 
-_STRUCTURE = (".onnx", ".keras", ".pt2", ".prototxt", ".h5", ".hdf5", ".json", ".caffemodel", ".safetensors", ".pth", ".pt", ".th")
+_STRUCTURE = (
+    ".onnx",
+    ".keras",
+    ".pt2",
+    ".prototxt",
+    ".h5",
+    ".hdf5",
+    ".json",
+    ".caffemodel",
+    ".safetensors",
+    ".pth",
+    ".pt",
+    ".th",
+    ".ckpt",
+    ".pth.tar",
+)
 """Endings that name a network, those that need no partner first; a weights file counts only where nothing else does."""
 _USUAL = ("deploy.prototxt", "model.json")
 _HUB = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -35,6 +50,8 @@ def network_in(folder: Path) -> Path:
         rest = [n for n in found if n not in named]
         if len(named) == 1 and all(n.lower().endswith((".caffemodel", ".h5", ".hdf5")) for n in rest):
             return folder / named[0]
+    if len(found) > 1:
+        found = [n for n in found if n not in ("config.json", "preprocessor_config.json")]
     if found == ["config.json"]:
         raise ReadError(f"the folder {called} holds a configuration and no weights.", where=folder, expected=f"one of {', '.join(_HUB)}")
     if len(found) == 1:

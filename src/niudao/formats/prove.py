@@ -123,10 +123,10 @@ def prove(
 
 def _read_back(model: ir.Model, draft: Path, entry: Format) -> tuple[ir.Model, str]:
     """What we read in a file of ours, and how."""
-    if entry.name == "pytorch" and draft.suffix != ".pt2":  # source that this process wrote is no stranger's
-        source = draft.with_suffix(".py")
+    if entry.name == "pytorch" and draft.suffix.lower() != ".pt2":  # source that this process wrote is no stranger's
+        source = draft if draft.suffix.lower() == ".py" else draft.with_suffix(".py")
         return read(draft, format=entry.name, arch=str(source), trust=True), "as niudao reads what the source builds"
-    if draft.suffix == ".py":
+    if draft.suffix.lower() == ".py":
         return _twin(model, entry), f"on a {entry.title} archive of the same layers; the source text was not run"
     return read(draft, format=entry.name), f"as niudao reads the {entry.title} file back"
 

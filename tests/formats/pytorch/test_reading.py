@@ -155,3 +155,52 @@ def test_looking_into_a_checkpoint_imports_no_torch(tmp_path: Path) -> None:
     env = os.environ | {"PYTHONPATH": str(Path(nd.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "net.pth")], capture_output=True, text=True, env=env)
     assert done.returncode == 0 and done.stdout.split("\n")[0] == "fits squeezenet1_1 52", done.stdout + done.stderr
+
+
+def test_what_the_file_says_has_precedence_over_its_folder(tmp_path: Path, small_net: object) -> None:
+    mine = card.InputCard(order="BGR", scale=0.5, mean=(1.0, 2.0, 3.0))
+    card.set_cards(small_net, {"image": mine})  # type: ignore[arg-type]
+    nd.write(small_net, tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    facts = {
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.2, 0.2],
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(facts))
+    assert card.get_cards(nd.read(tmp_path / "model.safetensors", trust=True))["image"] == mine
+    torch.save(zoo.build("resnet20_cifar").state_dict(), tmp_path / "other.pth")
+    assert not card.get_cards(nd.read(tmp_path / "other.pth", arch="resnet20_cifar"))
+
+
+def test_consent_runs_what_arch_names_and_nothing_else(mine: tuple[Path, nn.Module]) -> None:
+    path, _ = mine
+    nd.write(nd.read(path, arch="mine.py:Net", trust=True), path.with_name("w.safetensors"))
+    path.with_name("w.py").write_text("raise SystemExit('an unrelated file was run')")
+    report = nd.convert(path.with_name("w.safetensors"), path.with_name("w.onnx"), arch="mine.py:Net", trust=True)
+    assert report.ok
+
+
+def test_a_scale_and_a_bias_alone_stay_what_they_are() -> None:
+    class Affine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.alpha, self.beta = (
+                nn.Conv2d(3, 4, 1),
+                nn.Parameter(torch.rand(1, 4, 1, 1)),
+                nn.Parameter(torch.rand(1, 4, 1, 1)),
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x).relu() * self.alpha + self.beta
+
+    model = read_module(Affine(), (torch.rand(1, 3, 5, 5),))
+    assert [n.op_type for n in model.graph] == ["Conv", "Relu", "Mul", "Add"]
+    assert {"alpha", "beta"} <= set(model.graph.initializers)
+    to_module(model).train()(torch.rand(2, 3, 5, 5)).sum().backward()
+
+
+@pytest.mark.parametrize("ending", [".PT2", ".SAFETENSORS"])
+def test_an_ending_in_capitals_is_the_same_ending(tmp_path: Path, small_net: object, ending: str) -> None:
+    assert nd.convert(small_net, tmp_path / f"net{ending}").ok

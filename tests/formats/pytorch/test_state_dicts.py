@@ -233,7 +233,8 @@ def test_a_network_is_recognised_under_its_prefix(tmp_path: Path) -> None:
 )
 def test_what_lies_beside_and_is_of_another_program(text: str, said: str, net: nn.Module, folder: Path) -> None:
     (folder / "config.json").write_text(text)
-    model = read(net.state_dict(), folder)
+    torch.save(net.state_dict(), folder / "pytorch_model.bin")
+    model = nd.read(folder / "pytorch_model.bin", arch=f"{folder / 'net.py'}:make", trust=True)
     assert any(said in note for note in card.get_json(model.metadata_props, card.NOTES)) and not card.get_classes(model)
 
 

@@ -81,11 +81,27 @@ def _of_zoo(arch: str, tensors: Shapes, shapes: Shapes | None) -> Built:
 
     with torch.device("meta"):
         own = part_of(tensors, entry.build().state_dict()).tensors
-        module = entry.build(classes=zoo.classes_in(entry.name, own))
+        classes = zoo.classes_in(entry.name, own)
+        module = entry.build(classes=classes)
+    device = "meta"
+    if _holds_more(module):  # what no file holds must be computed
+        module, device = entry.build(classes=classes), "cpu"
     if shapes and len(shapes) > 1:
         raise UsageError(f"{entry.name} has one input.", expected="one --shape", got=", ".join(shapes))
     size = tuple(next(iter(shapes.values())))[1:] if shapes else entry.input
-    return Built(arch, module.eval(), (torch.zeros(2, *size, device="meta"),))
+    if len(size) != 3 or size[0] != entry.input[0]:
+        given = "x".join(map(str, next(iter((shapes or {}).values()))))
+        raise UsageError(f"{entry.name} does not take this shape.", expected=f"1x{entry.input[0]}xHxW", got=given)
+    return Built(arch, module.eval(), (torch.zeros(2, *size, device=device),))
+
+
+def _holds_more(module: Any) -> bool:
+    """Whether a network has tensors that its state dict leaves out."""
+    import torch
+
+    saved = set(module.state_dict())
+    loose = any(isinstance(v, torch.Tensor) for m in module.modules() for v in vars(m).values())
+    return loose or any(name not in saved for name, _ in module.named_buffers())
 
 
 def _of_file(path: Path, factory: str, shapes: Shapes | None) -> Built:

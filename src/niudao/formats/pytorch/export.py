@@ -35,9 +35,10 @@ def save(model: ir.Model, network: Any, path: Path, where: Path) -> list[str]:
     """
     import torch
 
+    from niudao.formats.pytorch.modules.weights import DTYPES, to_tensor
     from niudao.formats.pytorch.program.live import reason_of
 
-    arguments = tuple(torch.from_numpy(a) for a in _examples(model))
+    arguments = tuple(to_tensor(a, DTYPES[ir.DataType.from_numpy(a.dtype)]) for a in _examples(model))
     notes: list[str] = []
     with _quiet():
         program = None

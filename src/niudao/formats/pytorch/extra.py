@@ -74,7 +74,7 @@ def apply(model: ir.Model, facts: dict[str, Any]) -> None:
     for values, names in ((graph.inputs, facts.get("inputs")), (graph.outputs, facts.get("outputs"))):
         if isinstance(names, list) and len(names) == len(values) and len(set(map(str, names))) == len(names):
             for value, name in zip(values, map(str, names), strict=True):
-                if name and name != value.name:
+                if name and name != value.name and not (values is graph.outputs and any(name == v.name for v in graph.inputs)):
                     _give_way(model, name, taken)
                     value.name = name
     names = {v.name for v in graph.inputs}

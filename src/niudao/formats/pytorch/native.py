@@ -26,8 +26,11 @@ _MEMORY = 16 << 30
 
 def available(path: str | os.PathLike[str] | None = None) -> str | None:
     """The torch that would run, as "torch 2.13.0"; None without one, or for a file that torch cannot run."""
-    if path is not None and Path(path).suffix not in (".pt2", ".py", ".safetensors"):
-        return None
+    if path is not None:
+        path = Path(path)
+        ending = path.suffix.lower()
+        if ending not in (".pt2", ".py", ".safetensors") or (ending != ".pt2" and not path.with_suffix(".py").is_file()):
+            return None
     here = _installed()
     return here.version if here is not None else None
 
@@ -52,9 +55,10 @@ def run(path: str | os.PathLike[str], feeds: Mapping[str, Any], *, seconds: floa
     if here is None:
         raise MissingExtra("running PyTorch networks", "torch", "torch")
     path = Path(path)
-    if path.suffix == ".pt2":
+    if path.suffix.lower() == ".pt2":
         return oracles.run(here, "pytorch", path, feeds, seconds=seconds, memory=_MEMORY, names=names_of(path) or list(feeds))
-    structure, stored = path.with_suffix(".py"), path.with_suffix(".safetensors")
+    structure = path if path.suffix.lower() == ".py" else path.with_suffix(".py")
+    stored = path if path.suffix.lower() == ".safetensors" else path.with_suffix(".safetensors")
     return oracles.run(here, "pytorch", structure, feeds, seconds=seconds, memory=_MEMORY, names=list(feeds), weights=str(stored))
 
 
@@ -102,7 +106,12 @@ class ModuleRunner:
                 module.training = training
         flat = list(flatten(got))
         if len(flat) != len(self._outputs):
-            raise RunError("the module gives another number of outputs.", expected=", ".join(self._outputs), got=str(len(flat)))
+            raise RunError(
+                "the module gives another number of outputs.",
+                where=type(self._module).__name__,
+                expected=", ".join(self._outputs),
+                got=str(len(flat)),
+            )
         return {name: t.detach().cpu().numpy() for name, t in zip(self._outputs, flat, strict=True)}
 
 

@@ -29,6 +29,9 @@ from niudao.ir.passes.raising import raise_all
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_HUB = ("model.", "model-", "pytorch_model", "diffusion_pytorch_model")
+"""How model hubs call weights; a config.json beside anything else is another program's."""
+
 
 def read(
     path: Path,
@@ -69,7 +72,7 @@ def read(
     if kind == "torchscript-old" and arch is None:
         raise script_old.refusal(path)
     beside = path.with_suffix(".py")
-    if arch is None and trust and path.suffix == ".safetensors" and beside.is_file():
+    if arch is None and trust and path.suffix.lower() == ".safetensors" and beside.is_file():
         arch = str(beside)
     return _state_dict(path, arch, shapes, trust)
 
@@ -114,13 +117,16 @@ def _state_dict(path: Path, arch: str | None, shapes: Shapes | None, trust: bool
     told = checkpoint.metadata.get(extra.KEY)
     facts = documents.parse(told.encode(), Where(file=str(path))) if told is not None else {}
     program = _filled(program_of(built.module, built.inputs, free=extra.free_axes(facts)), tensors)
-    program = replace(program, notes=(*program.notes, *part.notes))
+    opened = [f"the tensors lay under {checkpoint.wrapper!r}"] if checkpoint.wrapper else []
+    opened += [f"{checkpoint.prefix!r} was taken off their names"] if checkpoint.prefix else []
+    program = replace(program, notes=(*program.notes, *opened, *part.notes))
     model = _finish(program, None)
     origin = {**card.get_source(model), "version": "", "container": checkpoint.kind, "arch": built.name}
     origin.pop("format")
     card.set_source(model, "pytorch", **origin)
-    extra.apply(model, facts)
-    _apply_hub(model, path)
+    if path.name.startswith(_HUB):
+        _apply_hub(model, path)
+    extra.apply(model, facts)  # what the file itself says has precedence
     return model
 
 
@@ -190,8 +196,9 @@ def _filled(program: Program, tensors: Mapping[str, StoredTensor]) -> Program:
 def _finish(program: Program, shapes: Shapes | None, facts: Mapping[str, Any] | None = None) -> ir.Model:
     """The model of a program, its idioms raised, with what a file of ours says beside it."""
     model = build(program, shapes=shapes)
-    raised = raise_all(model)
-    told = {"notes": list(program.notes), "raised": list(raised.changes)}
+    changes = raise_all(model).changes
+    raised = [c for c in changes if c.startswith("raised ")]
+    told = {"notes": [*program.notes, *(c for c in changes if c.startswith("left "))], "raised": raised}
     card.set_source(model, "pytorch", version=program.version, container=program.kind, **{k: v for k, v in told.items() if v})
     if facts:
         extra.apply(model, dict(facts))

@@ -68,7 +68,7 @@ def _write_pt2(model: ir.Model, path: Path) -> WriteReport:
 
 
 def _write_source(model: ir.Model, path: Path, weights: Path | None) -> WriteReport:
-    structure = path.with_suffix(".py")
+    structure = path if path.suffix.lower() == ".py" else path.with_suffix(".py")
     stored = path if path.suffix.lower() == ".safetensors" else weights or path.with_suffix(".safetensors")
     if weights is not None and stored != weights and weights != structure:
         raise UsageError("the weights of a PyTorch network lie in one file.", where=Where(file=str(weights)), expected=str(stored))

@@ -1,8 +1,9 @@
 """Batch normalisation with frozen statistics, written as arithmetic by one number for each channel.
 
-    ((x - mean) / deviation) * gamma + beta, or x * scale + bias as detection networks have it
+    ((x - mean) / deviation) * gamma + beta
 
-raise_batchnorm takes any arithmetic for targets that know no other; this takes only what looks like a normalisation.
+raise_batchnorm takes any arithmetic for targets that know no other. This takes the whole of it only: a scale and a bias alone may be a
+layer that never normalised anything, and would ask for statistics once the network is trained again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from niudao.ir.operators import is_weight
-from niudao.ir.passes.chain import Maker, Match, Rules, channels_of, floats, made_by, same_dims, user
+from niudao.ir.passes.chain import Maker, Match, Rules, channels_of, floats, same_dims, user
 from niudao.ir.passes.edit import Array, array
 from niudao.ir.passes.fold_batchnorm import per_channel
 
@@ -30,15 +31,12 @@ def _step(node: ir.Node, x: ir.Value, channels: int, rank: int) -> tuple[ir.Valu
 
 
 def _frozen(node: ir.Node) -> Match | None:
-    """Sub, Div, Mul, Add in this order, of which Mul and Add must be there, and Sub and Div both or neither."""
+    """Sub, Div, Mul, Add in this order."""
     x = next((v for v in node.inputs if v is not None and not is_weight(v)), None)
     channels = channels_of(x)
     if x is None or x.shape is None or not floats(x) or channels is None or channels < 2:
         return None
     rank = len(x.shape)
-    made = made_by(x, *_OPS)
-    if made is not None and node.op_type != "Sub" and any(is_weight(v) for v in made.inputs):
-        return None  # the chain began earlier
     found: dict[str, tuple[ir.Value, Array]] = {}
     value, current = x, node
     for op in _OPS:
@@ -53,16 +51,13 @@ def _frozen(node: ir.Node) -> Match | None:
         if follower is None or follower.graph is not node.graph:
             break
         current = follower
-    if not {"Mul", "Add"} <= set(found) or ("Sub" in found) != ("Div" in found):
+    if len(found) != len(_OPS):
         return None
-    if len(found) == 2 and x.producer() is None:
-        return None  # how pictures are scaled at the network's input
     dtype = x.dtype.numpy() if x.dtype is not None else np.dtype(np.float32)
-    mean = found["Sub"][1] if "Sub" in found else np.zeros(channels)
-    deviation = found["Div"][1] if "Div" in found else np.ones(channels)
+    deviation = found["Div"][1]
     if (deviation <= 0).any():
         return None
-    parts = (("scale", found["Mul"][1]), ("bias", found["Add"][1]), ("mean", mean), ("variance", deviation**2))
+    parts = (("scale", found["Mul"][1]), ("bias", found["Add"][1]), ("mean", found["Sub"][1]), ("variance", deviation**2))
 
     def emit(make: Maker) -> ir.Value:
         return make.op("BatchNormalization", x, *(make.weight(held.astype(dtype), name) for name, held in parts), epsilon=0.0)
@@ -70,4 +65,4 @@ def _frozen(node: ir.Node) -> Match | None:
     return Match("BatchNormalization", (x, *(v for v, _ in found.values())), value, emit)
 
 
-RULES: Rules = {"Sub": (_frozen,), "Mul": (_frozen,)}
+RULES: Rules = {"Sub": (_frozen,)}

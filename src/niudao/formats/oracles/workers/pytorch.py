@@ -15,7 +15,7 @@ def run(path: str, feeds: Dict[str, Any], settings: Dict[str, Any]) -> List[Tupl
     import torch
 
     torch.set_num_threads(1)
-    if path.endswith(".pt2"):
+    if path.lower().endswith(".pt2"):
         network = torch.export.load(path).module()
     else:
         import runpy

@@ -17,7 +17,7 @@ _OF_THE_NETWORK = {"graph", "code", "initializers", "remembered", "names", "stor
 
 def part(name: str) -> str:
     """One element of a path: what would end a string or a line, or read as another word in Python's eyes, becomes `_`."""
-    name = "".join(c if c.isprintable() and c not in "\"'\\{}" else "_" for c in name)[:200]
+    name = "".join(c if c.isprintable() and c not in "\"'\\{}[];," else "_" for c in name)[:200]
     if keyword.iskeyword(name) or unicodedata.normalize("NFKC", name) != name:
         name = unicodedata.normalize("NFKC", name) + "_"
     return f"{name}_" if name in _RESERVED else name

@@ -39,10 +39,14 @@ _OWN = ("weight", "bias", "running_mean", "running_var")
 _INSTANCE = {3: nn.InstanceNorm1d, 4: nn.InstanceNorm2d, 5: nn.InstanceNorm3d}
 
 
+_NO_EPSILON = 1e-30
+"""For an epsilon of 0, which torch refuses in training; no variance of float32 notices it."""
+
+
 @converts("BatchNormalization")
 def batch_normalization(c: Call) -> Any:
     """nn.BatchNorm2d and its siblings, with their running statistics; ONNX's momentum is what is kept, torch's what is new."""
-    epsilon, kept = c.attr("epsilon"), c.attr("momentum")
+    epsilon, kept = c.attr("epsilon") or _NO_EPSILON, c.attr("momentum")
     if c.attr("training_mode"):
         results = c.call(batch_statistics, *(c.x(i) for i in range(5)), epsilon, kept)
         return tuple(c.call(operator.getitem, results, i) for i in range(3))

@@ -8,7 +8,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -78,7 +78,7 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
     logged = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # torch logs the stack of what it then raises, and that is told
     try:
-        with torch.no_grad(), warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        with torch.no_grad(), warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
