@@ -38,7 +38,7 @@ def test_node_tests_of_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
         total.update(kinds)
         try:
             good = case.right(answers(case))
-        except NiudaoError:
+        except (NiudaoError, ValueError):  # refused when it is made, or when it is called with sizes that only then are known
             continue
         right.update(kinds if good else [])
         wrong += [] if good else [case.name]
