@@ -102,8 +102,11 @@ def ours(task: Task) -> tuple[list[Array] | None, str]:
         module = to_module(nd.read(task.model)).eval()
     except nd.NiudaoError as e:
         return None, e.message
-    with torch.no_grad():
-        got = module(*(torch.from_numpy(np.array(x)) for x in task.inputs))
+    try:
+        with torch.no_grad():
+            got = module(*(torch.from_numpy(np.array(x)) for x in task.inputs))
+    except ValueError as e:  # a sentence about sizes that are known only now
+        return None, str(e)
     return [t.numpy() for t in (got if isinstance(got, tuple) else (got,))], ""
 
 

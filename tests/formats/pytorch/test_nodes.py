@@ -1,4 +1,4 @@
-"""ONNX's own node tests through `to_module`, in eval mode, compared with the outputs that ONNX publishes: right or refused, never wrong."""
+"""ONNX's own node tests and random networks through `to_module`, in eval mode: right or refused, never wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from niudao.formats.pytorch import to_module
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import nodetests
+import randomgraphs
 
 FLOORS = {"vision": 500, "plain": 800}
 
@@ -46,3 +47,12 @@ def test_node_tests_of_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     if total != nodetests.COUNTS:
         pytest.skip(f"another onnx publishes {dict(total)} tests")
     assert all(right[kind] >= floor for kind, floor in FLOORS.items()), right
+
+
+def test_sixty_random_networks_are_all_equal() -> None:
+    for case in randomgraphs.graphs(60, seed=1):
+        module = to_module(nd.read(case.model))
+        with torch.no_grad():
+            got = module(*(torch.from_numpy(x) for x in case.feeds.values()))
+        arrays = [t.numpy() for t in (got if isinstance(got, tuple) else (got,))]
+        assert randomgraphs.difference(dict(zip(case.expected, arrays, strict=True)), case.expected) <= 1e-4, case.seed

@@ -25,12 +25,13 @@ _GLOBAL_AVERAGE = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.Adapt
 def window(c: Call, rank: int, kernel: list[int]) -> Any:
     """As for a convolution; refuses what runtimes disagree on.
 
-    That is automatic padding below zero, where a step passes over more than a window, or of windows with gaps, and windows that are
-    larger than what they slide over.
+    That is automatic padding below zero, where a step passes over more than a window, or of windows with gaps, and windows of which
+    not one fits.
     """
     strides, dilations, extents, before, after = window_of_conv(c, rank, kernel)
-    for size, extent, left, right in zip((c.dims(0) or [])[2:], extents, before or [], after or [], strict=False):
-        if size is not None and size + left + right < extent:
+    up = bool(c.attr("ceil_mode"))  # a window that hangs over the edge is one
+    for size, extent, step, left, right in zip((c.dims(0) or [])[2:], extents, strides, before or [], after or [], strict=False):
+        if size is not None and size + left + right < (extent - step + 1 if up else extent):
             c.refuse(f"its window of {extent} is larger than the {size + left + right} elements that it slides over", "kernel_shape")
     if c.attr("auto_pad", "NOTSET").startswith("SAME"):
         if set(dilations) != {1}:
