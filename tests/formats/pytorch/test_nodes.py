@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import nodetests
 import randomgraphs
 
+UNAGREED = "the factors leave part of an element over; where the corners lie then is not agreed upon"
 FLOORS = {"vision": 500, "plain": 800}
 
 
@@ -39,7 +40,10 @@ def test_node_tests_of_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
         total.update(kinds)
         try:
             good = case.right(answers(case))
-        except (NiudaoError, ValueError):  # refused when it is made, or when it is called with sizes that only then are known
+        except NiudaoError:
+            continue
+        except ValueError as e:
+            assert str(e) == UNAGREED, case.name  # the one refusal that must wait for the sizes of a call
             continue
         right.update(kinds if good else [])
         wrong += [] if good else [case.name]
